@@ -1,0 +1,69 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "lora",
+    products: [
+        .executable(name: "lora", targets: ["lora"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    ],
+    targets: [
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+        .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
+        .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+        .target(name: "CKernels"),
+        .target(
+            name: "LoRAFormats",
+            dependencies: [
+                "CZlib",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "LoRAText",
+            dependencies: [
+                "CPCRE2", "LoRAFormats",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "LoRAModel",
+            dependencies: ["CKernels", "COneDNN", "COpenBLAS", "LoRAFormats"],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "LoRATraining",
+            dependencies: ["LoRAFormats", "LoRAText", "LoRAModel"],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "lora",
+            dependencies: [
+                "LoRAFormats", "LoRAText", "LoRAModel", "LoRATraining",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels"], swiftSettings: swiftSettings),
+        .testTarget(name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], swiftSettings: swiftSettings),
+        .testTarget(name: "LoRAModelTests", dependencies: ["LoRAModel", "CKernels"], swiftSettings: swiftSettings),
+        .testTarget(name: "LoRATrainingTests", dependencies: ["LoRATraining"], swiftSettings: swiftSettings),
+        .testTarget(name: "CommandTests", dependencies: ["LoRAFormats"], swiftSettings: swiftSettings),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .c11
+)

@@ -1,0 +1,177 @@
+/// Numeric kernels of lora: one operation per file, forward and backward side by side.
+///
+/// Conventions. Matrices are row-major; rows are contiguous unless a stride (in floats, between rows) is given.
+/// Outputs come first. Each function says whether it overwrites or adds. Nothing here allocates, and every row is
+/// reduced in an order that does not depend on how many rows there are. Shapes: T rows (tokens), C hidden size,
+/// H heads, D head size, V vocabulary, r rank; M rows in, N rows of a weight, K columns of a weight.
+#ifndef LORA_KERNELS_H
+#define LORA_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma clang assume_nonnull begin
+
+// MARK: Choice of CPU variant
+
+typedef enum lora_cpu {
+    LORA_CPU_PORTABLE = 0,
+    LORA_CPU_AVX2 = 1,         // AVX2 + FMA + F16C
+    LORA_CPU_AVX512 = 2,       // AVX-512 F/BW/DQ/VL
+    LORA_CPU_AVX512_BF16 = 3,  // the former + AVX512_BF16 + AVX512_VNNI
+} lora_cpu;
+
+/// The best variant this machine can run; chosen once when the library is loaded.
+lora_cpu lora_cpu_best(void);
+/// The variant in use.
+lora_cpu lora_cpu_current(void);
+/// Switches all kernels to `variant`, for tests and comparisons; returns 0, or -1 when the machine cannot run it.
+int lora_cpu_use(lora_cpu variant);
+
+// MARK: RMSNorm (arXiv 1910.07467)
+
+/// out (T,C) overwritten, rstd (T) overwritten: out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon).
+void lora_rmsnorm_forward(float *out, float *rstd, const float *x, const float *weight, float epsilon, size_t T,
+                          size_t C);
+/// dx (T,C) ADDS.
+void lora_rmsnorm_backward(float *dx, const float *dout, const float *x, const float *weight, const float *rstd,
+                           size_t T, size_t C);
+
+// MARK: Rotary position embedding (arXiv 2104.09864)
+
+/// Rotates x (T,H,D), rows `stride` floats apart, in place. cosines and sines are (positions, D/2) tables.
+/// `halves` 0: pairs are (2i, 2i+1), as GGUF stores the llama architecture; 1: pairs are (i, i + D/2).
+void lora_rope_forward(float *x, size_t stride, const int32_t *positions, const float *cosines, const float *sines,
+                       size_t T, size_t H, size_t D, int halves);
+/// Rotates the gradient dx (T,H,D) back, in place.
+void lora_rope_backward(float *dx, size_t stride, const int32_t *positions, const float *cosines, const float *sines,
+                        size_t T, size_t H, size_t D, int halves);
+
+// MARK: SwiGLU (arXiv 2002.05202)
+
+/// out (n) overwritten: silu(gate) * up.
+void lora_swiglu_forward(float *out, const float *gate, const float *up, size_t n);
+/// dgate, dup (n) overwritten; dgate may alias gate, dup may alias up.
+void lora_swiglu_backward(float *dgate, float *dup, const float *dout, const float *gate, const float *up, size_t n);
+
+// MARK: Attention: causal, online softmax (arXiv 2205.14135), one query head at a time
+
+/// A run of consecutive positions of one key/value head. Positions count through the spans of a call in order,
+/// from 0: a shared prefix, cache pages or one packed example are all lists of spans.
+typedef struct lora_key_span {
+    const float *keys;               // (count, D), rows `key_stride` floats apart
+    const float *values;             // (count, D), rows `key_stride` floats apart
+    float *_Nullable dkeys;          // backward only, ADDS
+    float *_Nullable dvalues;        // backward only, ADDS
+    size_t count;
+} lora_key_span;
+
+/// out (n,D) and logsumexp (n) overwritten. queries (n,D) are at positions first..first+n-1 and each sees the keys at
+/// positions up to its own. Rows of queries and out are `stride` floats apart. D is a multiple of 8 up to 256.
+void lora_attention_forward(float *out, float *logsumexp, const float *queries, size_t stride,
+                            const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
+                            size_t D, float scale);
+/// dqueries (n,D) overwritten; dkeys and dvalues of the spans ADD. out, logsumexp: what forward wrote.
+void lora_attention_backward(float *dqueries, const float *dout, const float *queries, const float *out,
+                             const float *logsumexp, size_t stride, const lora_key_span *spans, size_t span_count,
+                             size_t key_stride, size_t first, size_t n, size_t D, float scale);
+
+// MARK: Softmax cross-entropy
+
+/// losses (T) and logsumexp (T) overwritten, logits (T,V) read: losses = logsumexp - logits[target].
+void lora_cross_entropy_forward(float *losses, float *logsumexp, const float *logits, const int32_t *targets, size_t T,
+                                size_t V);
+/// logits (T,V) become dlogits in place: scale * (softmax - onehot(target)).
+void lora_cross_entropy_backward(float *logits, const float *logsumexp, const int32_t *targets, float scale, size_t T,
+                                 size_t V);
+
+// MARK: Low-rank branch: h = x A^T, y += s * h B^T (arXiv 2106.09685). Rank r is small; rows may be strided.
+
+/// h (T,r) overwritten: x (T,C) times the transpose of A (r,C).
+void lora_lowrank_down(float *h, const float *x, size_t x_stride, const float *A, size_t T, size_t C, size_t r);
+/// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r).
+void lora_lowrank_up(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N, size_t r);
+/// dh (T,r) overwritten: s * dy (T,N) times B (N,r).
+void lora_lowrank_up_backward_input(float *dh, const float *dy, size_t dy_stride, const float *B, float s, size_t T,
+                                    size_t N, size_t r);
+/// dB (N,r) ADDS s * transpose of dy (T,N) times h (T,r).
+void lora_lowrank_up_backward_weight(float *dB, const float *dy, size_t dy_stride, const float *h, float s, size_t T,
+                                     size_t N, size_t r);
+/// dx (T,C) ADDS dh (T,r) times A (r,C).
+void lora_lowrank_down_backward_input(float *dx, size_t dx_stride, const float *dh, const float *A, size_t T, size_t C,
+                                      size_t r);
+/// dA (r,C) ADDS the transpose of dh (T,r) times x (T,C).
+void lora_lowrank_down_backward_weight(float *dA, const float *dh, const float *x, size_t x_stride, size_t T, size_t C,
+                                       size_t r);
+
+// MARK: Dropout on the input of the low-rank branch
+
+/// out (n) overwritten: x / (1 - p) where the counter-based generator keeps the element, else 0. Element i draws from
+/// (seed, offset + i), so any part can be computed again.
+void lora_dropout_forward(float *out, const float *x, float p, uint64_t seed, uint64_t offset, size_t n);
+/// dx (n) ADDS dout / (1 - p) where forward kept the element.
+void lora_dropout_backward(float *dx, const float *dout, float p, uint64_t seed, uint64_t offset, size_t n);
+
+// MARK: Elementwise and conversions
+
+/// out (n) ADDS x.
+void lora_add(float *out, const float *x, size_t n);
+/// out (n) multiplied by s.
+void lora_scale(float *out, float s, size_t n);
+/// Sum of squares in double precision, in a fixed order.
+double lora_sum_of_squares(const float *x, size_t n);
+/// 1 when every element is finite, else 0.
+int lora_all_finite(const float *x, size_t n);
+/// Round to nearest, ties to even.
+void lora_f32_to_bf16(uint16_t *out, const float *x, size_t n);
+void lora_bf16_to_f32(float *out, const uint16_t *x, size_t n);
+void lora_f32_to_f16(uint16_t *out, const float *x, size_t n);
+void lora_f16_to_f32(float *out, const uint16_t *x, size_t n);
+
+// MARK: AdamW (arXiv 1711.05101)
+
+/// One step over n parameters: parameters, m, v updated in place. The gradient is multiplied by grad_scale first
+/// (clipping). correction1 = 1 - beta1^t, correction2 = 1 - beta2^t.
+void lora_adamw_step(float *parameters, float *m, float *v, const float *gradients, float grad_scale,
+                     float learning_rate, float beta1, float beta2, float epsilon, float weight_decay,
+                     float correction1, float correction2, size_t n);
+
+// MARK: Quantised tensors (GGML block formats)
+
+/// GGML's type numbers.
+typedef enum lora_type {
+    LORA_F32 = 0,
+    LORA_F16 = 1,
+    LORA_Q4_0 = 2,
+    LORA_Q4_1 = 3,
+    LORA_Q5_0 = 6,
+    LORA_Q5_1 = 7,
+    LORA_Q8_0 = 8,
+    LORA_Q4_K = 12,
+    LORA_Q5_K = 13,
+    LORA_Q6_K = 14,
+    LORA_BF16 = 30,
+} lora_type;
+
+/// out (n) overwritten with the values of n elements (a whole number of blocks); equal to gguf.quants.dequantize.
+/// Returns 0, or -1 for an unknown type.
+int lora_dequantize(float *out, const void *blocks, lora_type type, size_t n);
+/// The same, rounded to bf16 (nearest, ties to even).
+int lora_dequantize_bf16(uint16_t *out, const void *blocks, lora_type type, size_t n);
+/// y (M,N) overwritten, rows y_stride apart: x (M,K) times the transpose of W (N,K) in its stored type, for few rows:
+/// each weight is read once. f32 accumulation, in an order that does not depend on M. K up to 65536 (whole blocks).
+/// Returns 0, or -1 for an unknown type.
+int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
+                           size_t K);
+
+#pragma clang assume_nonnull end
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,1 @@
+#include "lora_kernels.h"
