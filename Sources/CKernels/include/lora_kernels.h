@@ -32,6 +32,15 @@ lora_cpu lora_cpu_current(void);
 /// Switches all kernels to `variant`, for tests and comparisons; returns 0, or -1 when the machine cannot run it.
 int lora_cpu_use(lora_cpu variant);
 
+/// Tells the processor that the caller is spinning.
+static inline void lora_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 // MARK: RMSNorm (arXiv 1910.07467)
 
 /// out (T,C) overwritten, rstd (T) overwritten: out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon).
