@@ -1,0 +1,86 @@
+/// One A/B pair: where it is, and how it enters the sum y = W x + scale · B (A x) (arXiv 2106.09685).
+public struct LowRankPair: Sendable, Equatable {
+    public let block: Int
+    public let target: TargetModule
+    public let rank: Int
+    /// alpha / r, or alpha / sqrt(r) for rsLoRA (arXiv 2312.03732).
+    public let scale: Float
+    public let inputs: Int
+    public let outputs: Int
+    /// Of A (r, in) in the adapter's parameters; B (out, r) follows it.
+    public let offset: Int
+
+    public var countA: Int { rank * inputs }
+    public var countB: Int { outputs * rank }
+    public var offsetB: Int { offset + countA }
+    public var count: Int { countA + countB }
+    public var end: Int { offset + count }
+
+    /// PEFT's name of the projection, without prefix: `model.layers.3.self_attn.q_proj`.
+    public var moduleName: String { "model.layers.\(block).\(target.parent).\(target.rawValue)" }
+    public var nameA: String { "base_model.model.\(moduleName).lora_A.weight" }
+    public var nameB: String { "base_model.model.\(moduleName).lora_B.weight" }
+}
+
+/// The pairs of an adapter, in the order of blocks and of `TargetModule`, end to end in one array of parameters.
+public struct AdapterLayout: Sendable, Equatable {
+    public let pairs: [LowRankPair]
+    public let parameterCount: Int
+    /// Index into `pairs`, by block and target; -1 for none.
+    private let indices: [Int]
+
+    /// - Parameter rankAndScale: nil where a projection gets no pair.
+    public init(
+        configuration: ModelConfiguration,
+        rankAndScale: (_ block: Int, _ target: TargetModule) -> (rank: Int, scale: Float)?
+    ) {
+        var pairs: [LowRankPair] = []
+        var indices: [Int] = []
+        var offset = 0
+        for block in 0..<configuration.blockCount {
+            for target in TargetModule.allCases {
+                guard let (rank, scale) = rankAndScale(block, target) else {
+                    indices.append(-1)
+                    continue
+                }
+                let shape = target.shape(in: configuration)
+                let pair = LowRankPair(
+                    block: block, target: target, rank: rank, scale: scale, inputs: shape.inputs,
+                    outputs: shape.outputs, offset: offset)
+                indices.append(pairs.count)
+                pairs.append(pair)
+                offset = pair.end
+            }
+        }
+        self.pairs = pairs
+        self.indices = indices
+        parameterCount = offset
+    }
+
+    /// The pair of a projection, if it has one.
+    public func pair(block: Int, _ target: TargetModule) -> LowRankPair? {
+        let slot = block * TargetModule.allCases.count + target.slot
+        return indices[slot] < 0 ? nil : pairs[indices[slot]]
+    }
+
+    public var largestRank: Int { pairs.reduce(0) { max($0, $1.rank) } }
+    /// Parameters of the block that has most.
+    var largestBlockCount: Int {
+        Dictionary(grouping: pairs, by: \.block).values.reduce(0) { max($0, $1.reduce(0) { $0 + $1.count }) }
+    }
+}
+
+extension TargetModule {
+    /// Position in `allCases`.
+    fileprivate var slot: Int {
+        switch self {
+        case .queryProjection: 0
+        case .keyProjection: 1
+        case .valueProjection: 2
+        case .outputProjection: 3
+        case .gateProjection: 4
+        case .upProjection: 5
+        case .downProjection: 6
+        }
+    }
+}

@@ -1,0 +1,38 @@
+import Foundation
+
+/// The A and B matrices of one adapter in f32, in the base's own row order (see `AdapterParameters+File`).
+///
+/// The trainer writes them; everyone else shares them as an immutable snapshot.
+// Sendable by proof: only a `TrainingPass`'s owner writes through `values`, on one thread, before the object is shared.
+public final class AdapterParameters: @unchecked Sendable {
+    public let layout: AdapterLayout
+    /// (layout.parameterCount)
+    public let values: UnsafeMutablePointer<Float>
+
+    /// All zero.
+    public init(layout: AdapterLayout) {
+        self.layout = layout
+        let count = max(layout.parameterCount, 1)
+        values = .allocate(capacity: count)
+        values.initialize(repeating: 0, count: count)
+    }
+
+    deinit { values.deallocate() }
+
+    /// A uniform in ±1/sqrt(in) (Kaiming uniform with a = sqrt 5, as PEFT), each A from a random stream of its own; B zero.
+    public func initialize(seed: UInt64) {
+        for pair in layout.pairs {
+            var random = SplitMix64(seed: seed ^ SplitMix64.hash(pair.nameA))
+            let bound = 1 / Float(pair.inputs).squareRoot()
+            for index in 0..<pair.countA {
+                values[pair.offset + index] = (2 * random.nextUnit() - 1) * bound
+            }
+            (values + pair.offsetB).update(repeating: 0, count: pair.countB)
+        }
+    }
+
+    /// A (r, in) of `pair`.
+    func matrixA(_ pair: LowRankPair) -> UnsafePointer<Float> { UnsafePointer(values + pair.offset) }
+    /// B (out, r) of `pair`.
+    func matrixB(_ pair: LowRankPair) -> UnsafePointer<Float> { UnsafePointer(values + pair.offsetB) }
+}

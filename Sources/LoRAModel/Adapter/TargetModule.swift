@@ -1,0 +1,34 @@
+/// A projection that can get an A/B pair; raw values are PEFT's names.
+public enum TargetModule: String, Sendable, CaseIterable, Hashable {
+    case queryProjection = "q_proj"
+    case keyProjection = "k_proj"
+    case valueProjection = "v_proj"
+    case outputProjection = "o_proj"
+    case gateProjection = "gate_proj"
+    case upProjection = "up_proj"
+    case downProjection = "down_proj"
+
+    public static let attention: [TargetModule] = [
+        .queryProjection, .keyProjection, .valueProjection, .outputProjection,
+    ]
+
+    /// The name of the part of a Hugging Face block that holds the projection.
+    public var parent: String {
+        switch self {
+        case .queryProjection, .keyProjection, .valueProjection, .outputProjection: "self_attn"
+        case .gateProjection, .upProjection, .downProjection: "mlp"
+        }
+    }
+
+    /// (out, in) of the projection in `configuration`.
+    public func shape(in configuration: ModelConfiguration) -> (outputs: Int, inputs: Int) {
+        let (C, F) = (configuration.hiddenSize, configuration.feedForwardSize)
+        return switch self {
+        case .queryProjection: (configuration.querySize, C)
+        case .keyProjection, .valueProjection: (configuration.keyValueSize, C)
+        case .outputProjection: (C, configuration.querySize)
+        case .gateProjection, .upProjection: (F, C)
+        case .downProjection: (C, F)
+        }
+    }
+}

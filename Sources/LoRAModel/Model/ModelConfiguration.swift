@@ -1,0 +1,128 @@
+public import LoRAFormats
+
+/// Hyperparameters of a decoder-only transformer, from a GGUF file's metadata.
+public struct ModelConfiguration: Sendable, Equatable {
+    public let architecture: String
+    /// L: transformer blocks.
+    public let blockCount: Int
+    /// C: width of the residual stream.
+    public let hiddenSize: Int
+    /// F: width of the feed-forward layer.
+    public let feedForwardSize: Int
+    /// H: query heads.
+    public let headCount: Int
+    /// K: key/value heads; a divisor of H.
+    public let keyValueHeadCount: Int
+    /// D: width of one head.
+    public let headSize: Int
+    /// V: tokens of the vocabulary.
+    public let vocabularySize: Int
+    /// Positions that the base was trained on.
+    public let contextLength: Int
+    public let normEpsilon: Float
+    public let ropeBase: Double
+    /// Positions are divided by this (linear scaling); 1 for none.
+    public let ropeLinearFactor: Double
+
+    /// H·D: width of the queries.
+    public var querySize: Int { headCount * headSize }
+    /// K·D: width of the keys, and of the values.
+    public var keyValueSize: Int { keyValueHeadCount * headSize }
+
+    /// Whether rotary pairs are (i, i + D/2) instead of adjacent: GGUF permutes the `llama` architecture's q and k
+    /// rows so that pairs are adjacent.
+    public var ropeUsesHalves: Bool { architecture != "llama" }
+
+    /// Limits that a hostile file must not pass, far above any real model.
+    private static let largestDimension = 1 << 20
+
+    /// - Throws: `FormatError` that names every key that is missing, out of range or not supported.
+    public init(gguf: GGUFFile) throws {
+        guard let name = gguf.metadata["general.architecture"]?.stringValue else {
+            throw FormatError("no general.architecture: not a model", file: gguf.path)
+        }
+        guard name == "llama" else {
+            throw FormatError("architecture \"\(name)\" is not supported; supported: llama", file: gguf.path)
+        }
+        var reader = KeyReader(gguf: gguf, architecture: name)
+        architecture = name
+        blockCount = reader.size("block_count", most: 4096)
+        hiddenSize = reader.size("embedding_length", most: Self.largestDimension)
+        feedForwardSize = reader.size("feed_forward_length", most: Self.largestDimension)
+        headCount = reader.size("attention.head_count", most: 4096)
+        keyValueHeadCount = reader.size("attention.head_count_kv", most: 4096, default: headCount)
+        headSize = reader.size(
+            "attention.key_length", most: 256, default: headCount > 0 ? hiddenSize / headCount : 0)
+        contextLength = reader.size("context_length", most: 1 << 28)
+        normEpsilon = reader.float("attention.layer_norm_rms_epsilon", default: nil)
+        ropeBase = Double(reader.float("rope.freq_base", default: 10_000))
+        vocabularySize = gguf.tensor(named: "token_embd.weight")?.shape.first ?? 0
+        ropeLinearFactor = reader.linearRopeFactor()
+        if vocabularySize == 0 { reader.problems.append("no tensor token_embd.weight") }
+        reader.check(headSize: headSize, heads: headCount, keyValueHeads: keyValueHeadCount)
+        guard reader.problems.isEmpty else {
+            throw FormatError(reader.problems.joined(separator: "; "), file: gguf.path)
+        }
+    }
+}
+
+/// Reads `<architecture>.*` keys and collects what is wrong, so that one error tells it all.
+private struct KeyReader {
+    let gguf: GGUFFile
+    let architecture: String
+    var problems: [String] = []
+
+    mutating func size(_ key: String, most: Int, default fallback: Int? = nil) -> Int {
+        let name = "\(architecture).\(key)"
+        guard let value = gguf.metadata[name] else {
+            if let fallback { return fallback }
+            problems.append("key \(name) is missing")
+            return 0
+        }
+        guard let number = value.intValue, (1...most).contains(number) else {
+            problems.append("key \(name) must be a whole number from 1 to \(most)")
+            return 0
+        }
+        return number
+    }
+
+    mutating func float(_ key: String, default fallback: Float?) -> Float {
+        let name = "\(architecture).\(key)"
+        guard let value = gguf.metadata[name] else {
+            if let fallback { return fallback }
+            problems.append("key \(name) is missing")
+            return 1
+        }
+        guard let number = value.floatValue, number.isFinite, number > 0 else {
+            problems.append("key \(name) must be a positive number")
+            return 1
+        }
+        return number
+    }
+
+    mutating func linearRopeFactor() -> Double {
+        switch gguf.metadata["\(architecture).rope.scaling.type"]?.stringValue ?? "none" {
+        case "none": return 1
+        case "linear": return Double(float("rope.scaling.factor", default: 1))
+        case let other:
+            problems.append("RoPE scaling \"\(other)\" is not supported; supported: none, linear, rope_freqs.weight")
+            return 1
+        }
+    }
+
+    mutating func check(headSize: Int, heads: Int, keyValueHeads: Int) {
+        if headSize % 8 != 0 || headSize > 256 || headSize == 0 {
+            problems.append("head size \(headSize) must be a multiple of 8 up to 256")
+        }
+        if keyValueHeads > 0, heads % keyValueHeads != 0 {
+            problems.append("\(heads) heads cannot share \(keyValueHeads) key/value heads")
+        }
+        let dimension = gguf.metadata["\(architecture).rope.dimension_count"]?.intValue ?? headSize
+        if dimension != headSize { problems.append("RoPE over \(dimension) of \(headSize) dimensions is not supported") }
+        let valueSize = gguf.metadata["\(architecture).attention.value_length"]?.intValue ?? headSize
+        if valueSize != headSize { problems.append("value heads of \(valueSize) beside keys of \(headSize)") }
+        if let experts = gguf.metadata["\(architecture).expert_count"]?.intValue, experts > 0 {
+            problems.append("mixtures of experts are not supported")
+        }
+    }
+}

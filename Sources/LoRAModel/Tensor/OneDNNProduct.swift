@@ -1,0 +1,121 @@
+import COneDNN
+
+/// oneDNN's matrix product for one thread: a primitive is made once per shape and kept.
+final class OneDNNProduct {
+    struct Shape: Hashable {
+        let M: Int
+        let N: Int
+        let K: Int
+        let xStride: Int
+        let wStride: Int
+        let yStride: Int
+        /// The weight is (N, K) and multiplied transposed; otherwise (K, N).
+        let transposed: Bool
+        let accumulate: Bool
+    }
+
+    private struct Primitive {
+        let primitive: dnnl_primitive_t
+        let x: dnnl_memory_t
+        let w: dnnl_memory_t
+        let y: dnnl_memory_t
+        var lastUse: Int
+    }
+
+    /// Shapes kept before the least recently used one is given up: products of a run differ only in their rows.
+    private static let capacity = 256
+
+    private let type: dnnl_data_type_t
+    private let engine: dnnl_engine_t
+    private let stream: dnnl_stream_t
+    private var primitives: [Shape: Primitive] = [:]
+    private var uses = 0
+
+    init(compute: Compute) {
+        type = compute == .bf16 ? dnnl_bf16 : dnnl_f32
+        engine = Self.make { dnnl_engine_create(&$0, dnnl_cpu, 0) }
+        let engine = engine
+        stream = Self.make { dnnl_stream_create(&$0, engine, UInt32(dnnl_stream_default_flags.rawValue)) }
+    }
+
+    deinit {
+        for primitive in primitives.values { Self.destroy(primitive) }
+        dnnl_stream_destroy(stream)
+        dnnl_engine_destroy(engine)
+    }
+
+    /// y = x · w, or y += x · w, as `shape` says.
+    func multiply(
+        _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, _ w: UnsafeRawPointer, _ shape: Shape
+    ) {
+        uses += 1
+        if primitives[shape] == nil { insert(shape) }
+        guard let entry = primitives[shape] else { return }
+        primitives[shape]?.lastUse = uses
+        Self.check(dnnl_memory_set_data_handle(entry.x, UnsafeMutableRawPointer(mutating: x)))
+        Self.check(dnnl_memory_set_data_handle(entry.w, UnsafeMutableRawPointer(mutating: w)))
+        Self.check(dnnl_memory_set_data_handle(entry.y, y))
+        withUnsafeTemporaryAllocation(of: dnnl_exec_arg_t.self, capacity: 3) { arguments in
+            arguments[0] = dnnl_exec_arg_t(arg: DNNL_ARG_SRC, memory: entry.x)
+            arguments[1] = dnnl_exec_arg_t(arg: DNNL_ARG_WEIGHTS, memory: entry.w)
+            arguments[2] = dnnl_exec_arg_t(arg: DNNL_ARG_DST, memory: entry.y)
+            Self.check(dnnl_primitive_execute(entry.primitive, stream, 3, arguments.baseAddress))
+        }
+    }
+
+    private func insert(_ shape: Shape) {
+        if primitives.count >= Self.capacity, let oldest = primitives.min(by: { $0.value.lastUse < $1.value.lastUse }) {
+            Self.destroy(oldest.value)
+            primitives[oldest.key] = nil
+        }
+        var x = Self.describe(shape.M, shape.K, type, (shape.xStride, 1))
+        var w = Self.describe(shape.K, shape.N, type, shape.transposed ? (1, shape.wStride) : (shape.wStride, 1))
+        var y = Self.describe(shape.M, shape.N, dnnl_f32, (shape.yStride, 1))
+        var description = dnnl_matmul_desc_t()
+        Self.check(dnnl_matmul_desc_init(&description, &x, &w, nil, &y))
+        let attributes = Self.make { dnnl_primitive_attr_create(&$0) }
+        defer { dnnl_primitive_attr_destroy(attributes) }
+        if shape.accumulate {
+            let operations = Self.make { dnnl_post_ops_create(&$0) }
+            Self.check(dnnl_post_ops_append_sum(operations, 1))
+            Self.check(dnnl_primitive_attr_set_post_ops(attributes, operations))
+            dnnl_post_ops_destroy(operations)
+        }
+        let engine = engine
+        let plan = Self.make { dnnl_primitive_desc_create(&$0, &description, attributes, engine, nil) }
+        defer { dnnl_primitive_desc_destroy(plan) }
+        primitives[shape] = Primitive(
+            primitive: Self.make { dnnl_primitive_create(&$0, plan) },
+            x: Self.make { dnnl_memory_create(&$0, &x, engine, nil) },
+            w: Self.make { dnnl_memory_create(&$0, &w, engine, nil) },
+            y: Self.make { dnnl_memory_create(&$0, &y, engine, nil) },
+            lastUse: uses
+        )
+    }
+
+    private static func describe(
+        _ rows: Int, _ columns: Int, _ type: dnnl_data_type_t, _ strides: (Int, Int)
+    ) -> dnnl_memory_desc_t {
+        var description = dnnl_memory_desc_t()
+        let dimensions = [Int64(rows), Int64(columns)]
+        let steps = [Int64(strides.0), Int64(strides.1)]
+        check(dnnl_memory_desc_init_by_strides(&description, 2, dimensions, type, steps))
+        return description
+    }
+
+    private static func destroy(_ entry: Primitive) {
+        dnnl_primitive_destroy(entry.primitive)
+        for memory in [entry.x, entry.w, entry.y] { dnnl_memory_destroy(memory) }
+    }
+
+    private static func make(_ create: (inout OpaquePointer?) -> dnnl_status_t) -> OpaquePointer {
+        var object: OpaquePointer?
+        check(create(&object))
+        guard let object else { preconditionFailure("oneDNN returned no object") }
+        return object
+    }
+
+    private static func check(_ status: dnnl_status_t) {
+        precondition(status == dnnl_success, "oneDNN failed with status \(status.rawValue)")
+    }
+}
