@@ -10,7 +10,9 @@ let swiftSettings: [SwiftSetting] = [
 let package = Package(
     name: "lora",
     products: [
-        .executable(name: "lora", targets: ["lora"])
+        .executable(name: "lora", targets: ["lora"]),
+        .library(name: "LoRAModel", targets: ["LoRAModel"]),
+        .library(name: "LoRAFormats", targets: ["LoRAFormats"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -28,6 +28,8 @@ public struct AdapterLayout: Sendable, Equatable {
     public let parameterCount: Int
     /// Index into `pairs`, by block and target; -1 for none.
     private let indices: [Int]
+    /// Index of each block's first pair, and one more for the end.
+    private let blockStarts: [Int]
 
     /// - Parameter rankAndScale: nil where a projection gets no pair.
     public init(
@@ -37,7 +39,9 @@ public struct AdapterLayout: Sendable, Equatable {
         var pairs: [LowRankPair] = []
         var indices: [Int] = []
         var offset = 0
+        var blockStarts: [Int] = []
         for block in 0..<configuration.blockCount {
+            blockStarts.append(pairs.count)
             for target in TargetModule.allCases {
                 guard let (rank, scale) = rankAndScale(block, target) else {
                     indices.append(-1)
@@ -54,6 +58,7 @@ public struct AdapterLayout: Sendable, Equatable {
         }
         self.pairs = pairs
         self.indices = indices
+        self.blockStarts = blockStarts + [pairs.count]
         parameterCount = offset
     }
 
@@ -62,6 +67,9 @@ public struct AdapterLayout: Sendable, Equatable {
         let slot = block * TargetModule.allCases.count + target.slot
         return indices[slot] < 0 ? nil : pairs[indices[slot]]
     }
+
+    /// The pairs of one block.
+    public func pairs(block: Int) -> ArraySlice<LowRankPair> { pairs[blockStarts[block]..<blockStarts[block + 1]] }
 
     public var largestRank: Int { pairs.reduce(0) { max($0, $1.rank) } }
     /// Parameters of the block that has most.

@@ -1,0 +1,111 @@
+import CKernels
+
+/// The adapter under training as a pass sees it: the branches it adds to every row, what it keeps for the way back, and
+/// the gradients, which each thread sums for its own rows before they are joined in a fixed order.
+final class TrainedAdapter: LowRankPlan {
+    let parameters: AdapterParameters
+    private let activations: Activations
+    private let pool: ThreadPool
+    /// Per block and target: the ranks before it in its block.
+    private let rankOffsets: [Int: Int]
+    /// (threads, largest block): gradients of one block.
+    private let partial: [UnsafeMutablePointer<Float>]
+    private let dLowRank: UnsafeMutablePointer<Float>  // (T, r)
+    private let dropoutScratch: UnsafeMutablePointer<Float>?  // (T, widest input)
+    private let dropout: Float
+    /// Off in evaluation.
+    var dropoutSeed: UInt64?
+
+    init(
+        arena: Arena, parameters: AdapterParameters, activations: Activations, pool: ThreadPool, dropout: Float,
+        widestInput: Int
+    ) {
+        self.parameters = parameters
+        self.activations = activations
+        self.pool = pool
+        self.dropout = dropout
+        let layout = parameters.layout
+        rankOffsets = Self.rankOffsets(layout)
+        partial = (0..<pool.count).map { _ in arena.allocate(layout.largestBlockCount) }
+        dLowRank = arena.allocate(activations.rows * layout.largestRank)
+        dropoutScratch = dropout > 0 ? arena.allocate(activations.rows * widestInput) : nil
+    }
+
+    static func size(layout: AdapterLayout, rows: Int, threads: Int, dropout: Float, widestInput: Int) -> Int {
+        threads * Arena.size(of: Float.self, count: layout.largestBlockCount)
+            + Arena.size(of: Float.self, count: rows * layout.largestRank)
+            + (dropout > 0 ? Arena.size(of: Float.self, count: rows * widestInput) : 0)
+    }
+
+    /// Sum of the ranks of the block that has most.
+    static func rankSum(_ layout: AdapterLayout) -> Int {
+        Dictionary(grouping: layout.pairs, by: \.block).values.reduce(0) { max($0, $1.reduce(0) { $0 + $1.rank }) }
+    }
+
+    func add(
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        _ x: UnsafePointer<Float>, _ rows: Range<Int>
+    ) {
+        guard let pair = parameters.layout.pair(block: block, target) else { return }
+        branch(pair).forward(y, yStride: yStride, h: h(pair), x, rows: rows)
+    }
+
+    func reaches(_ target: TargetModule, _ block: Int) -> Bool {
+        parameters.layout.pair(block: block, target) != nil
+    }
+
+    /// The gradients of a branch for `rows`, which `thread` owns; dx ADDS unless nil.
+    func addGradients(
+        _ target: TargetModule, _ block: Int, dx: UnsafeMutablePointer<Float>?, dy: UnsafePointer<Float>,
+        _ dyStride: Int, _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
+    ) {
+        guard let pair = parameters.layout.pair(block: block, target) else { return }
+        branch(pair).backward(
+            dx, gradients: partial[thread] + pair.offset - blockRange(block).lowerBound,
+            dh: dLowRank + rows.lowerBound * (parameters.layout.largestRank - pair.rank), dy, dyStride: dyStride,
+            h: h(pair), x, rows: rows)
+    }
+
+    /// Adds what the threads summed for `block` to `gradients` (parameterCount) and empties their sums.
+    func joinGradients(_ block: Int, into gradients: UnsafeMutablePointer<Float>) {
+        let block = blockRange(block)
+        pool.forEachRange(of: block.count, multiple: 16) { range, _ in
+            for sums in partial {
+                lora_add(gradients + block.lowerBound + range.lowerBound, sums + range.lowerBound, range.count)
+                (sums + range.lowerBound).update(repeating: 0, count: range.count)
+            }
+        }
+    }
+
+    /// Where the parameters of `block` are.
+    private func blockRange(_ block: Int) -> Range<Int> {
+        let pairs = parameters.layout.pairs(block: block)
+        guard let first = pairs.first, let last = pairs.last else { return 0..<0 }
+        return first.offset..<last.end
+    }
+
+    private func branch(_ pair: LowRankPair) -> LowRankBranch {
+        var branch = LowRankBranch(pair: pair, adapter: parameters)
+        if let dropoutScratch, let dropoutSeed {
+            let stream = SplitMix64(seed: dropoutSeed &+ UInt64(pair.offset))
+            branch.dropout = .init(probability: dropout, seed: stream.state, scratch: dropoutScratch)
+        }
+        return branch
+    }
+
+    private func h(_ pair: LowRankPair) -> UnsafeMutablePointer<Float> {
+        activations.lowRank(pair.block, rankOffset: rankOffsets[pair.offset] ?? 0)
+    }
+
+    /// By the pair's offset in the parameters.
+    private static func rankOffsets(_ layout: AdapterLayout) -> [Int: Int] {
+        var offsets: [Int: Int] = [:]
+        var (block, sum) = (-1, 0)
+        for pair in layout.pairs {
+            if pair.block != block { (block, sum) = (pair.block, 0) }
+            offsets[pair.offset] = sum
+            sum += pair.rank
+        }
+        return offsets
+    }
+}

@@ -1,0 +1,162 @@
+import CKernels
+
+/// What training keeps of the forward pass.
+public enum Checkpointing: String, Sendable, CaseIterable {
+    /// Everything within memory, else block inputs.
+    case auto
+    /// Block inputs; the rest is computed again.
+    case on
+    /// Everything.
+    case off
+}
+
+/// Forward and backward of packed batches through the frozen base and one adapter. All memory is one arena, made once.
+public final class TrainingPass {
+    public let model: BaseModel
+    public let adapter: AdapterParameters
+    public let compute: Compute
+    /// Rows that a batch may have.
+    public let capacity: Int
+    /// Whether blocks are computed again on the way back.
+    public let checkpoints: Bool
+    /// Which library multiplies matrices.
+    public var engineName: String { product.engineName }
+
+    private let arena: Arena
+    private let product: MatrixProduct
+    private let activations: Activations
+    private let trained: TrainedAdapter
+    private let forward: BlockForward
+    private let attention: SegmentAttention
+    private let backward: BlockBackward
+    private let lossHead: LossHead
+
+    /// What decides how much memory a pass takes.
+    public struct Plan: Sendable {
+        public var compute: Compute
+        /// Rows of the largest batch.
+        public var rows: Int
+        /// Positions of the longest example.
+        public var positions: Int
+        public var dropout: Float
+        public var checkpointing: Checkpointing
+        /// Bytes that the pass may take, for `checkpointing` `.auto`; nil for no bound.
+        public var memory: Int?
+
+        public init(
+            compute: Compute, rows: Int, positions: Int, dropout: Float = 0, checkpointing: Checkpointing = .auto,
+            memory: Int? = nil
+        ) {
+            self.compute = compute
+            self.rows = rows
+            self.positions = positions
+            self.dropout = dropout
+            self.checkpointing = checkpointing
+            self.memory = memory
+        }
+    }
+
+    /// - Throws: `FormatError` when the memory cannot be had.
+    public init(model: BaseModel, adapter: AdapterParameters, pool: ThreadPool, plan: Plan) throws {
+        self.model = model
+        self.adapter = adapter
+        compute = plan.compute
+        capacity = plan.rows
+        checkpoints = Self.usesCheckpoints(model.configuration, adapter.layout, plan, threads: pool.count)
+        let rows = MatrixProduct.paddedRows(plan.rows)
+        let tape: Activations.Tape = checkpoints ? .blockInputs : .everything
+        arena = try Arena(
+            capacity: Self.arenaBytes(model.configuration, adapter.layout, plan, tape: tape, threads: pool.count))
+        product = MatrixProduct(pool: pool, compute: plan.compute)
+        activations = Activations(
+            arena: arena, configuration: model.configuration, compute: plan.compute, rows: rows,
+            rankSum: TrainedAdapter.rankSum(adapter.layout), tape: tape)
+        trained = TrainedAdapter(
+            arena: arena, parameters: adapter, activations: activations, pool: pool, dropout: plan.dropout,
+            widestInput: max(model.configuration.feedForwardSize, model.configuration.querySize))
+        forward = BlockForward(
+            model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
+            activations: activations, lowRank: trained)
+        attention = SegmentAttention(configuration: model.configuration, pool: pool, activations: activations)
+        backward = BlockBackward(arena: arena, forward: forward, adapter: trained, attention: attention)
+        lossHead = LossHead(arena: arena, model: model, product: product)
+    }
+
+    /// Sum of the losses of `batch`'s targets; the gradient of `scale` times that sum ADDS to `gradients`
+    /// (parameterCount).
+    /// - Parameter dropoutSeed: the stream that this batch's dropout draws from.
+    public func run(
+        _ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>, scale: Float, dropoutSeed: UInt64
+    ) -> Double {
+        guard !batch.targets.isEmpty else { return 0 }
+        trained.dropoutSeed = dropoutSeed
+        runForward(batch)
+        let (last, C) = (model.configuration.blockCount, model.configuration.hiddenSize)
+        backward.dx.values().update(repeating: 0, count: batch.tokens.count * C)
+        let loss = lossHead.run(activations.residual(last), batch, dx: backward.dx.values(), scale: scale)
+        guard let lowest = adapter.layout.pairs.first?.block else { return loss }
+        let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
+        for index in (lowest..<last).reversed() {
+            if checkpoints { runBlock(index, batch, tasks: tasks) }
+            backward.run(index, batch, gradients: gradients, isLowest: index == lowest)
+        }
+        return loss
+    }
+
+    /// Sum of the losses of `batch`'s targets, without dropout.
+    public func evaluate(_ batch: PackedBatch) -> Double {
+        guard !batch.targets.isEmpty else { return 0 }
+        trained.dropoutSeed = nil
+        runForward(batch)
+        return lossHead.run(activations.residual(model.configuration.blockCount), batch, dx: nil, scale: 0)
+    }
+
+    private func runForward(_ batch: PackedBatch) {
+        precondition(batch.tokens.count <= capacity, "\(batch.tokens.count) rows in a pass of \(capacity)")
+        forward.embed(batch.tokens)
+        let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
+        for index in 0..<model.configuration.blockCount { runBlock(index, batch, tasks: tasks) }
+    }
+
+    private func runBlock(_ index: Int, _ batch: PackedBatch, tasks: [SegmentAttention.Task]) {
+        forward.run(index, positions: batch.positions, keepsRounded: true) {
+            attention.forward(index, tasks: tasks)
+        }
+    }
+}
+
+extension TrainingPass {
+    /// Bytes of buffers that a pass would take.
+    public static func memory(
+        _ configuration: ModelConfiguration, _ layout: AdapterLayout, _ plan: Plan, threads: Int
+    ) -> Int {
+        let checkpoints = usesCheckpoints(configuration, layout, plan, threads: threads)
+        return arenaBytes(configuration, layout, plan, tape: checkpoints ? .blockInputs : .everything, threads: threads)
+    }
+
+    private static func usesCheckpoints(
+        _ configuration: ModelConfiguration, _ layout: AdapterLayout, _ plan: Plan, threads: Int
+    ) -> Bool {
+        switch plan.checkpointing {
+        case .on: return true
+        case .off: return false
+        case .auto:
+            guard let memory = plan.memory else { return false }
+            return arenaBytes(configuration, layout, plan, tape: .everything, threads: threads) > memory
+        }
+    }
+
+    private static func arenaBytes(
+        _ configuration: ModelConfiguration, _ layout: AdapterLayout, _ plan: Plan, tape: Activations.Tape, threads: Int
+    ) -> Int {
+        let rows = MatrixProduct.paddedRows(plan.rows)
+        return Activations.size(
+            configuration: configuration, compute: plan.compute, rows: rows, rankSum: TrainedAdapter.rankSum(layout),
+            tape: tape)
+            + TrainedAdapter.size(
+                layout: layout, rows: rows, threads: threads, dropout: plan.dropout,
+                widestInput: max(configuration.feedForwardSize, configuration.querySize))
+            + BlockBackward.size(configuration: configuration, compute: plan.compute, rows: rows)
+            + LossHead.size(configuration: configuration, compute: plan.compute)
+    }
+}
