@@ -41,7 +41,7 @@ struct BlockForward {
         let (block, T, slot) = (model.blocks[index], positions.count, activations.slot(index))
         let buffer = activations.queryKeyValue
         normalize(activations.residual(index), block.attentionNorm, activations.attentionScales(index), rows: T)
-        product.forward(buffer.values(slot), activations.normalized.operand(), rows: T, block.queryKeyValue)
+        product.forward(buffer.values(slot), activations.normalized, rows: T, block.queryKeyValue)
         let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
         forEachRowBlock(T) { rows in
             let x = UnsafePointer(activations.normalized.values())
@@ -64,7 +64,7 @@ struct BlockForward {
             activations.attention.seal(slot, rows: rows)
             (middle + rows.lowerBound * C).update(from: input + rows.lowerBound * C, count: rows.count * C)
         }
-        product.forward(middle, activations.attention.operand(slot), rows: T, block.attentionOutput, accumulate: true)
+        product.forward(middle, activations.attention, slot, rows: T, block.attentionOutput, accumulate: true)
         forEachRowBlock(T) { rows in
             lowRank.add(.outputProjection, index, middle, C, UnsafePointer(activations.attention.values(slot)), rows)
             normalizeRows(middle, block.feedForwardNorm, activations.feedForwardScales(index), rows)
@@ -76,7 +76,7 @@ struct BlockForward {
         let (C, F) = (configuration.hiddenSize, configuration.feedForwardSize)
         let (buffer, activated) = (activations.gateUp, activations.activated)
         let (middle, output) = (activations.middle(index), activations.residual(index + 1))
-        product.forward(buffer.values(slot), activations.normalized.operand(), rows: T, block.gateUp)
+        product.forward(buffer.values(slot), activations.normalized, rows: T, block.gateUp)
         forEachRowBlock(T) { rows in
             let x = UnsafePointer(activations.normalized.values())
             let y = buffer.values(slot)
@@ -89,7 +89,7 @@ struct BlockForward {
             activated.seal(rows: rows)
             (output + rows.lowerBound * C).update(from: middle + rows.lowerBound * C, count: rows.count * C)
         }
-        product.forward(output, activated.operand(), rows: T, block.down, accumulate: true)
+        product.forward(output, activated, rows: T, block.down, accumulate: true)
         guard lowRank.reaches(.downProjection, index) else { return }
         forEachRowBlock(T) { rows in
             lowRank.add(.downProjection, index, output, C, UnsafePointer(activated.values()), rows)

@@ -68,7 +68,7 @@ struct LossHead {
                 configuration.normEpsilon, rows.count, C)
             normalized.seal(rows: rows)
         }
-        product.forward(logits.values(), normalized.operand(), rows: chunk.count, model.output)
+        product.forward(logits.values(), normalized, rows: chunk.count, model.output)
         batch.targets.withUnsafeBufferPointer { targets in
             guard let targets = targets.baseAddress else { return }
             product.pool.forEachRange(of: chunk.count) { rows, _ in

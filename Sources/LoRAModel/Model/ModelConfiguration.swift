@@ -118,7 +118,9 @@ private struct KeyReader {
             problems.append("\(heads) heads cannot share \(keyValueHeads) key/value heads")
         }
         let dimension = gguf.metadata["\(architecture).rope.dimension_count"]?.intValue ?? headSize
-        if dimension != headSize { problems.append("RoPE over \(dimension) of \(headSize) dimensions is not supported") }
+        if dimension != headSize {
+            problems.append("RoPE over \(dimension) of \(headSize) dimensions is not supported")
+        }
         let valueSize = gguf.metadata["\(architecture).attention.value_length"]?.intValue ?? headSize
         if valueSize != headSize { problems.append("value heads of \(valueSize) beside keys of \(headSize)") }
         if let experts = gguf.metadata["\(architecture).expert_count"]?.intValue, experts > 0 {

@@ -29,7 +29,8 @@ public struct FrozenMatrix: @unchecked Sendable {  // the bytes are a read-only 
     private func forEachRun(
         rows: Range<Int>, columns: Range<Int>, _ body: (_ source: UnsafeRawPointer, _ at: Int, _ count: Int) -> Int32
     ) {
-        precondition(columns.lowerBound % type.blockSize == 0 && columns.count % type.blockSize == 0,
+        precondition(
+            columns.lowerBound % type.blockSize == 0 && columns.count % type.blockSize == 0,
             "columns \(columns) cut blocks of \(type.blockSize)")
         if columns.count == self.columns {
             let status = body(bytes + rows.lowerBound * rowBytes, 0, rows.count * columns.count)

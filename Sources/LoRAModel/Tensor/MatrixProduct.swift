@@ -31,6 +31,9 @@ final class MatrixProduct {
     private let engines: [OneDNNProduct]
     private let scratch: [UnsafeMutableRawPointer]
     private let scratchCount: Int
+    /// Up to so many rows, `forward` multiplies the stored blocks directly instead of expanding them: decoding reads
+    /// every weight once and has few rows to use it on.
+    private let directRows: Int
 
     /// Rows are padded to this, so that few shapes of product occur.
     static let rowMultiple = 16
@@ -40,9 +43,10 @@ final class MatrixProduct {
     /// Elements that one thread expands at most: larger shares are multiplied in pieces.
     private static let scratchLimit = 2 << 20
 
-    init(pool: ThreadPool, compute: Compute) {
+    init(pool: ThreadPool, compute: Compute, directRows: Int = 0) {
         self.pool = pool
         self.compute = compute
+        self.directRows = directRows
         let usesOneDNN = lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
         scratchCount = Self.scratchLimit
@@ -53,14 +57,19 @@ final class MatrixProduct {
 
     deinit { for pointer in scratch { pointer.deallocate() } }
 
-    /// y (M,N), rows `yStride` apart, overwritten or added to: x (M,K) · Wᵀ with W (N,K). x holds `compute`'s elements.
+    /// y (M,N) overwritten or added to: x (M,K) · Wᵀ with W (N,K), where x is a sealed slot.
     func forward(
-        _ y: UnsafeMutablePointer<Float>, yStride: Int? = nil, _ x: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix,
+        _ y: UnsafeMutablePointer<Float>, _ x: ActivationBuffer, _ slot: Int = 0, rows M: Int, _ W: StackedMatrix,
         accumulate: Bool = false
     ) {
+        let direct = M <= directRows
         pool.forEachRange(of: W.rows, multiple: 16) { share, thread in
-            self.forward(
-                y, yStride: yStride ?? W.rows, x, rows: M, W, share: share, thread: thread, accumulate: accumulate)
+            if direct {
+                self.forwardDirectly(
+                    y, x.values(slot), rows: M, W, share: share, thread: thread, accumulate: accumulate)
+            } else {
+                self.forward(y, x.operand(slot), rows: M, W, share: share, thread: thread, accumulate: accumulate)
+            }
         }
     }
 
@@ -74,9 +83,28 @@ final class MatrixProduct {
         }
     }
 
-    private func forward(
-        _ y: UnsafeMutablePointer<Float>, yStride: Int, _ x: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix,
+    private func forwardDirectly(
+        _ y: UnsafeMutablePointer<Float>, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
         share: Range<Int>, thread: Int, accumulate: Bool
+    ) {
+        // A sum needs a place for its second term: the scratch holds the share's products.
+        let fits = M * share.count <= scratchCount / (compute == .bf16 ? 2 : 1)
+        precondition(!accumulate || fits, "\(M) × \(share.count) products in scratch of \(scratchCount)")
+        let sums = scratch[thread].bindMemory(to: Float.self, capacity: M * share.count)
+        W.forEachPart(in: share) { part, rows, at in
+            let weights = part.bytes + rows.lowerBound * part.rowBytes
+            let (out, stride) = accumulate ? (sums + at, share.count) : (y + share.lowerBound + at, W.rows)
+            let status = lora_quantized_product(
+                out, stride, x, weights, part.kernelType, M, rows.count, W.columns)
+            precondition(status == 0, "no kernel multiplies \(part.type)")
+        }
+        guard accumulate else { return }
+        for row in 0..<M { lora_add(y + row * W.rows + share.lowerBound, sums + row * share.count, share.count) }
+    }
+
+    private func forward(
+        _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix, share: Range<Int>,
+        thread: Int, accumulate: Bool
     ) {
         let K = W.columns
         let step = max(16, scratchCount / K / 16 * 16)
@@ -86,7 +114,7 @@ final class MatrixProduct {
             multiply(
                 y + rows.lowerBound, x, weights.pointer, thread: thread,
                 .init(
-                    M: Self.paddedRows(M), N: rows.count, K: K, xStride: K, wStride: weights.stride, yStride: yStride,
+                    M: Self.paddedRows(M), N: rows.count, K: K, xStride: K, wStride: weights.stride, yStride: W.rows,
                     transposed: true, accumulate: accumulate))
         }
     }

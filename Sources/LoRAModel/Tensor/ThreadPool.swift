@@ -91,13 +91,15 @@ public final class ThreadPool: @unchecked Sendable {
     private func start(_ index: Int) {
         let context = Unmanaged.passRetained(WorkerContext(pool: self, index: index)).toOpaque()
         var thread = pthread_t()
-        let status = pthread_create(&thread, nil, { context in
-            guard let context else { return nil }
-            let worker = Unmanaged<WorkerContext>.fromOpaque(context).takeRetainedValue()
-            omp_set_num_threads(1)
-            worker.pool.work(worker.index)
-            return nil
-        }, context)
+        let status = pthread_create(
+            &thread, nil,
+            { context in
+                guard let context else { return nil }
+                let worker = Unmanaged<WorkerContext>.fromOpaque(context).takeRetainedValue()
+                omp_set_num_threads(1)
+                worker.pool.work(worker.index)
+                return nil
+            }, context)
         precondition(status == 0, "pthread_create failed with \(status)")
         threads.append(thread)
     }

@@ -1,0 +1,46 @@
+/// The adapters of an inference pass: each group of consecutive rows has its own, or none.
+final class GroupedAdapters: LowRankPlan {
+    struct Group {
+        let rows: Range<Int>
+        let adapter: AdapterParameters
+    }
+
+    /// Ascending and apart.
+    private var groups: [Group] = []
+    private var largestRank = 0
+    private let rows: Int
+    private var scratch: UnsafeMutablePointer<Float>?  // (rows, largest rank)
+    private var scratchRank = 0
+
+    /// - Parameter rows: capacity of the pass.
+    init(rows: Int) { self.rows = rows }
+
+    deinit { scratch?.deallocate() }
+
+    func set(_ groups: [Group]) {
+        self.groups = groups
+        largestRank = groups.reduce(0) { max($0, $1.adapter.layout.largestRank) }
+        guard largestRank > scratchRank else { return }
+        scratch?.deallocate()
+        scratch = .allocate(capacity: rows * largestRank)
+        scratchRank = largestRank
+    }
+
+    func add(
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        _ x: UnsafePointer<Float>, _ rows: Range<Int>
+    ) {
+        guard let scratch else { return }
+        for group in groups where group.rows.overlaps(rows) {
+            guard let pair = group.adapter.layout.pair(block: block, target) else { continue }
+            let part = group.rows.clamped(to: rows)
+            // The branch finds its rows at first · r; giving each row the largest rank keeps threads apart.
+            let h = scratch + part.lowerBound * (scratchRank - pair.rank)
+            LowRankBranch(pair: pair, adapter: group.adapter).forward(y, yStride: yStride, h: h, x, rows: part)
+        }
+    }
+
+    func reaches(_ target: TargetModule, _ block: Int) -> Bool {
+        groups.contains { $0.adapter.layout.pair(block: block, target) != nil }
+    }
+}

@@ -1,0 +1,150 @@
+import CKernels
+
+/// One forward step over rows of any mix of sequences and adapters: the base is multiplied once for all rows, then each
+/// adapter's rows get their branch.
+public final class InferencePass {
+    public let model: BaseModel
+    /// Rows that one step may have.
+    public let capacity: Int
+    /// Positions that a sequence may reach.
+    public let positions: Int
+
+    private let arena: Arena
+    private let product: MatrixProduct
+    private let activations: Activations
+    private let adapters: GroupedAdapters
+    private let forward: BlockForward
+    private let attention: CachedAttention
+    private let gathered: UnsafeMutablePointer<Float>  // (logitRows, C)
+    private let scales: UnsafeMutablePointer<Float>  // (logitRows)
+    private let normalized: ActivationBuffer  // (logitRows, C)
+    private let logits: UnsafeMutablePointer<Float>  // (logitRows, V)
+
+    /// Rows of logits at a time.
+    private static let logitRows = 32
+    /// Up to so many rows, stored blocks are multiplied as they are.
+    private static let directRows = 32
+
+    /// New tokens of one sequence.
+    public struct Chunk {
+        public let cache: KeyValueCache
+        public let tokens: [Int32]
+        public let adapter: AdapterParameters?
+        public let wanted: Wanted
+
+        /// The rows whose logits are wanted.
+        public enum Wanted: Sendable {
+            case none
+            case last
+            case all
+        }
+
+        public init(cache: KeyValueCache, tokens: [Int32], adapter: AdapterParameters?, wanted: Wanted) {
+            self.cache = cache
+            self.tokens = tokens
+            self.adapter = adapter
+            self.wanted = wanted
+        }
+    }
+
+    /// - Throws: `FormatError` when the memory cannot be had.
+    public init(model: BaseModel, pool: ThreadPool, compute: Compute, capacity: Int, positions: Int) throws {
+        self.model = model
+        self.capacity = capacity
+        self.positions = positions
+        let rows = MatrixProduct.paddedRows(capacity)
+        let (R, C, V) = (Self.logitRows, model.configuration.hiddenSize, model.configuration.vocabularySize)
+        arena = try Arena(
+            capacity: Activations.size(
+                configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
+                + Arena.size(of: Float.self, count: R * C) + Arena.size(of: Float.self, count: R)
+                + Arena.size(of: Float.self, count: R * V)
+                + ActivationBuffer.size(compute: compute, rows: R, width: C))
+        product = MatrixProduct(pool: pool, compute: compute, directRows: Self.directRows)
+        activations = Activations(
+            arena: arena, configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
+        adapters = GroupedAdapters(rows: rows)
+        forward = BlockForward(
+            model: model, product: product, rotary: RotaryTable(model: model, positions: positions),
+            activations: activations, lowRank: adapters)
+        attention = CachedAttention(configuration: model.configuration, pool: pool, activations: activations)
+        gathered = arena.allocate(R * C)
+        scales = arena.allocate(R)
+        normalized = ActivationBuffer(arena: arena, compute: compute, rows: R, width: C)
+        logits = arena.allocate(R * V)
+    }
+
+    /// Runs one step and hands out the wanted logits (V), in the order of chunks and rows.
+    public func run(
+        _ chunks: [Chunk],
+        onLogits: (_ chunk: Int, _ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
+    ) {
+        let rows = Rows(chunks)
+        precondition(rows.tokens.count <= capacity, "\(rows.tokens.count) rows in a pass of \(capacity)")
+        precondition(rows.lastPosition < positions, "position \(rows.lastPosition) in a pass of \(positions)")
+        for chunk in chunks { chunk.cache.reserve(chunk.cache.count + chunk.tokens.count) }
+        adapters.set(rows.groups)
+        forward.embed(rows.tokens)
+        for index in 0..<model.configuration.blockCount {
+            forward.run(index, positions: rows.positions, keepsRounded: false) {
+                attention.forward(index, sequences: rows.sequences)
+            }
+        }
+        for chunk in chunks { chunk.cache.advance(by: chunk.tokens.count) }
+        emitLogits(rows.wanted, onLogits)
+    }
+
+    private func emitLogits(
+        _ wanted: [Rows.Wanted], _ onLogits: (Int, Int, UnsafeBufferPointer<Float>) -> Void
+    ) {
+        let configuration = model.configuration
+        let (C, V) = (configuration.hiddenSize, configuration.vocabularySize)
+        let x = activations.residual(configuration.blockCount)
+        for lower in stride(from: 0, to: wanted.count, by: Self.logitRows) {
+            let part = wanted[lower..<min(lower + Self.logitRows, wanted.count)]
+            for (index, row) in part.enumerated() { (gathered + index * C).update(from: x + row.row * C, count: C) }
+            lora_rmsnorm_forward(
+                normalized.values(), scales, gathered, model.outputNorm, configuration.normEpsilon, part.count, C)
+            normalized.seal(rows: 0..<part.count)
+            product.forward(logits, normalized, rows: part.count, model.output)
+            for (index, row) in part.enumerated() {
+                onLogits(row.chunk, row.indexInChunk, UnsafeBufferPointer(start: logits + index * V, count: V))
+            }
+        }
+    }
+}
+
+/// The rows of a step, from its chunks.
+private struct Rows {
+    struct Wanted {
+        let chunk: Int
+        let indexInChunk: Int
+        let row: Int
+    }
+
+    var tokens: [Int32] = []
+    var positions: [Int32] = []
+    var groups: [GroupedAdapters.Group] = []
+    var sequences: [CachedAttention.Sequence] = []
+    var wanted: [Wanted] = []
+
+    var lastPosition: Int { positions.reduce(-1) { max($0, Int($1)) } }
+
+    init(_ chunks: [InferencePass.Chunk]) {
+        for (index, chunk) in chunks.enumerated() {
+            let start = tokens.count
+            tokens += chunk.tokens
+            positions += chunk.tokens.indices.map { Int32(chunk.cache.count + $0) }
+            sequences.append(.init(cache: chunk.cache, start: start, count: chunk.tokens.count))
+            if let adapter = chunk.adapter { groups.append(.init(rows: start..<tokens.count, adapter: adapter)) }
+            switch chunk.wanted {
+            case .none: break
+            case .last:
+                let last = chunk.tokens.count - 1
+                wanted.append(Wanted(chunk: index, indexInChunk: last, row: start + last))
+            case .all:
+                wanted += chunk.tokens.indices.map { Wanted(chunk: index, indexInChunk: $0, row: start + $0) }
+            }
+        }
+    }
+}
