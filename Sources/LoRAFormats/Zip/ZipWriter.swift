@@ -63,6 +63,6 @@ public enum ZipWriter {
     }
 
     private static func append<Value: FixedWidthInteger>(to bytes: inout [UInt8], _ values: Value...) {
-        for value in values { withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) } }
+        for value in values { bytes.append(littleEndian: value) }
     }
 }
