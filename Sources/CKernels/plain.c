@@ -63,66 +63,6 @@ void lora_swiglu_backward(float *dgate, float *dup, const float *dout, const flo
     }
 }
 
-static const lora_key_span *locate(const lora_key_span *spans, size_t position, size_t *index) {
-    while (position >= spans->count) position -= spans->count, spans++;
-    *index = position;
-    return spans;
-}
-
-void lora_attention_forward(float *out, size_t out_stride, float *logsumexp, const float *queries, size_t query_stride,
-                            const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
-                            size_t D, float scale) {
-    (void)span_count;
-    for (size_t q = 0; q < n; q++) {
-        double total = 0, maximum = -INFINITY, accumulated[256] = {0};
-        for (size_t k = 0; k <= first + q; k++) {
-            size_t i;
-            const lora_key_span *span = locate(spans, k, &i);
-            double score = 0;
-            for (size_t d = 0; d < D; d++) score += (double)queries[q * query_stride + d] * span->keys[i * key_stride + d];
-            score *= scale;
-            if (score > maximum) {
-                double correction = exp(maximum - score);
-                total *= correction;
-                for (size_t d = 0; d < D; d++) accumulated[d] *= correction;
-                maximum = score;
-            }
-            double p = exp(score - maximum);
-            total += p;
-            for (size_t d = 0; d < D; d++) accumulated[d] += p * span->values[i * key_stride + d];
-        }
-        for (size_t d = 0; d < D; d++) out[q * out_stride + d] = (float)(accumulated[d] / total);
-        logsumexp[q] = (float)(maximum + log(total));
-    }
-}
-
-void lora_attention_backward(float *dqueries, const float *dout, const float *out, size_t out_stride,
-                             const float *logsumexp, const float *queries, size_t query_stride,
-                             const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
-                             size_t D, float scale) {
-    (void)span_count;
-    for (size_t q = 0; q < n; q++) {
-        double delta = 0, dquery[256] = {0};
-        for (size_t d = 0; d < D; d++) delta += (double)dout[q * out_stride + d] * out[q * out_stride + d];
-        for (size_t k = 0; k <= first + q; k++) {
-            size_t i;
-            const lora_key_span *span = locate(spans, k, &i);
-            double score = 0, dp = 0;
-            for (size_t d = 0; d < D; d++) {
-                score += (double)queries[q * query_stride + d] * span->keys[i * key_stride + d];
-                dp += (double)dout[q * out_stride + d] * span->values[i * key_stride + d];
-            }
-            double p = exp(score * scale - logsumexp[q]), ds = p * (dp - delta) * scale;
-            for (size_t d = 0; d < D; d++) {
-                dquery[d] += ds * span->keys[i * key_stride + d];
-                if (span->dkeys) span->dkeys[i * key_stride + d] += (float)(ds * queries[q * query_stride + d]);
-                if (span->dvalues) span->dvalues[i * key_stride + d] += (float)(p * dout[q * out_stride + d]);
-            }
-        }
-        for (size_t d = 0; d < D; d++) dqueries[q * query_stride + d] = (float)dquery[d];
-    }
-}
-
 void lora_cross_entropy_forward(float *losses, float *logsumexp, const float *logits, const int32_t *targets, size_t T,
                                 size_t V) {
     for (size_t t = 0; t < T; t++) {
