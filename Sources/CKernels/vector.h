@@ -8,6 +8,12 @@
 #define v_load_part LORA_NAME(v_load_part)
 #define v_store LORA_NAME(v_store)
 #define v_store_part LORA_NAME(v_store_part)
+#define v_load_up_to LORA_NAME(v_load_up_to)
+#define v_store_up_to LORA_NAME(v_store_up_to)
+#define v_even LORA_NAME(v_even)
+#define v_odd LORA_NAME(v_odd)
+#define v_weave_low LORA_NAME(v_weave_low)
+#define v_weave_high LORA_NAME(v_weave_high)
 #define v_splat LORA_NAME(v_splat)
 #define v_lane_numbers LORA_NAME(v_lane_numbers)
 #define v_larger LORA_NAME(v_larger)
@@ -67,6 +73,17 @@ LORA_INLINE void v_store_part(float *p, floats v, size_t count) {
 #endif
 }
 
+LORA_INLINE floats v_load_up_to(const float *p, size_t count) {
+    return count == LORA_LANES ? v_load(p) : v_load_part(p, count);
+}
+
+LORA_INLINE void v_store_up_to(float *p, floats v, size_t count) {
+    if (count == LORA_LANES)
+        v_store(p, v);
+    else
+        v_store_part(p, v, count);
+}
+
 /// Lane by lane; a NaN in `b` stays, which is how a diverged run shows.
 LORA_INLINE floats v_larger(floats a, floats b) { return a > b ? a : b; }
 LORA_INLINE floats v_smaller(floats a, floats b) { return a < b ? a : b; }
@@ -120,6 +137,34 @@ LORA_INLINE floats v_exp(floats x) {
     return x < -86.9f ? v_splat(0) : scaled;
 }
 
+// The even and odd lanes of two vectors in a row, and their interleaving.
+#if LORA_LANES == 16
+LORA_INLINE floats v_even(floats a, floats b) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+LORA_INLINE floats v_odd(floats a, floats b) {
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+LORA_INLINE floats v_weave_low(floats a, floats b) {
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+LORA_INLINE floats v_weave_high(floats a, floats b) {
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif LORA_LANES == 8
+LORA_INLINE floats v_even(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
+LORA_INLINE floats v_odd(floats a, floats b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+LORA_INLINE floats v_weave_low(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+LORA_INLINE floats v_weave_high(floats a, floats b) {
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+#else
+LORA_INLINE floats v_even(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
+LORA_INLINE floats v_odd(floats a, floats b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
+LORA_INLINE floats v_weave_low(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+LORA_INLINE floats v_weave_high(floats a, floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+
 /// m[i][j] becomes m[j][i]: log2(LORA_LANES) perfect shuffles.
 LORA_INLINE void v_transpose(floats m[LORA_LANES]) {
 #pragma clang loop unroll(full)
@@ -127,18 +172,8 @@ LORA_INLINE void v_transpose(floats m[LORA_LANES]) {
         floats shuffled[LORA_LANES];
 #pragma clang loop unroll(full)
         for (int i = 0; i < LORA_LANES / 2; i++) {
-            floats a = m[i], b = m[i + LORA_LANES / 2];
-#if LORA_LANES == 16
-            shuffled[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            shuffled[2 * i + 1] =
-                __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#elif LORA_LANES == 8
-            shuffled[2 * i] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-            shuffled[2 * i + 1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-            shuffled[2 * i] = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-            shuffled[2 * i + 1] = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-#endif
+            shuffled[2 * i] = v_weave_low(m[i], m[i + LORA_LANES / 2]);
+            shuffled[2 * i + 1] = v_weave_high(m[i], m[i + LORA_LANES / 2]);
         }
 #pragma clang loop unroll(full)
         for (int i = 0; i < LORA_LANES; i++) m[i] = shuffled[i];
