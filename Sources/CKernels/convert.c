@@ -1,59 +1,60 @@
-#include <string.h>
+// Conversions between f32 and the 16-bit formats, to nearest, ties to even; a NaN stays a (quiet) NaN.
+#ifdef LORA_LANES
 
-#include "lora_kernels.h"
-
-void lora_f32_to_bf16(uint16_t *out, const float *x, size_t n) {
+static void LORA_NAME(f32_to_bf16)(uint16_t *out, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, 4);
-        uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded);
+        uint32_t bits = bits_of(x[i]);
+        uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
     }
 }
 
-void lora_bf16_to_f32(float *out, const uint16_t *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)x[i] << 16;
-        memcpy(out + i, &bits, 4);
-    }
+static void LORA_NAME(bf16_to_f32)(float *out, const uint16_t *x, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = float_of((uint32_t)x[i] << 16);
 }
 
-static uint16_t to_half(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
-    if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
-    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
-    if (magnitude < 0x38800000) {
-        // Adding 0.5 puts the unit of the last place at 2^-24, the step of subnormal halves: the addition rounds.
-        float value;
-        memcpy(&value, &magnitude, 4);
-        value += 0.5f;
-        memcpy(&bits, &value, 4);
-        return (uint16_t)(sign | (bits - 0x3f000000));
-    }
-    uint32_t odd = magnitude >> 13 & 1;
-    return (uint16_t)(sign | ((magnitude - 0x38000000 + 0xfff + odd) >> 13));
+static void LORA_NAME(f32_to_f16)(uint16_t *out, const float *x, size_t n) {
+    size_t i = 0;
+#if LORA_LANES == 16
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(out + i), _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#elif LORA_LANES == 8
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+    for (; i < n; i++) out[i] = to_half(x[i]);
 }
 
-void lora_f32_to_f16(uint16_t *out, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) out[i] = to_half(x[i]);
+static void LORA_NAME(f16_to_f32)(float *out, const uint16_t *x, size_t n) {
+    size_t i = 0;
+#if LORA_LANES == 16
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(x + i))));
+#elif LORA_LANES == 8
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x + i))));
+#endif
+    for (; i < n; i++) out[i] = from_half(x[i]);
 }
 
-void lora_f16_to_f32(float *out, const uint16_t *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t sign = (uint32_t)(x[i] & 0x8000) << 16, magnitude = x[i] & 0x7fff, bits = magnitude << 13;
-        float value;
-        if (magnitude >= 0x7c00) {
-            bits |= 0x7f800000;
-            memcpy(&value, &bits, 4);
-        } else {
-            memcpy(&value, &bits, 4);
-            value *= 0x1p112f;
-        }
-        memcpy(&bits, &value, 4);
-        bits |= sign;
-        if (magnitude > 0x7c00) bits |= 0x400000;
-        memcpy(out + i, &bits, 4);
-    }
-}
+#else
+
+#include "half.h"
+
+#define LORA_FILE "convert.c"
+#include "variants.h"
+
+LORA_DISPATCH(f32_to_bf16);
+LORA_DISPATCH(bf16_to_f32);
+LORA_DISPATCH(f32_to_f16);
+LORA_DISPATCH(f16_to_f32);
+
+void lora_f32_to_bf16(uint16_t *out, const float *x, size_t n) { LORA_CALL(f32_to_bf16)(out, x, n); }
+
+void lora_bf16_to_f32(float *out, const uint16_t *x, size_t n) { LORA_CALL(bf16_to_f32)(out, x, n); }
+
+void lora_f32_to_f16(uint16_t *out, const float *x, size_t n) { LORA_CALL(f32_to_f16)(out, x, n); }
+
+void lora_f16_to_f32(float *out, const uint16_t *x, size_t n) { LORA_CALL(f16_to_f32)(out, x, n); }
+
+#endif

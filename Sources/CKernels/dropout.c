@@ -1,3 +1,47 @@
+// Dropout with a counter-based generator: element i depends on (seed, offset + i) alone.
+#ifdef LORA_LANES
+
+/// Two rounds of a 32-bit integer hash of low bias (its constants: Chris Wellons, hash-prospector), keyed before each.
+LORA_INLINE uint32_t LORA_NAME(draw)(generator g, uint32_t low) {
+    uint32_t z = low ^ g.key0;
+    z = (z ^ z >> 16) * 0x21f0aaadu;
+    z = (z ^ z >> 15) * 0x735a2d97u;
+    z = (z ^ z >> 15) + g.key1;
+    z = (z ^ z >> 16) * 0x21f0aaadu;
+    z = (z ^ z >> 15) * 0x735a2d97u;
+    return z ^ z >> 15;
+}
+
+static void LORA_NAME(dropout_forward)(float *out, const float *x, float p, uint64_t seed, uint64_t offset, size_t n) {
+    uint32_t threshold = threshold_of(p);
+    float scale = 1 / (1 - p);
+    for (size_t run; n > 0; out += run, x += run, offset += run, n -= run) {
+        run = run_length(offset, n);
+        generator g = generator_at(seed, (uint32_t)(offset >> 32));
+        for (size_t i = 0; i < run; i++) {
+            float kept = x[i] * scale;
+            out[i] = LORA_NAME(draw)(g, (uint32_t)offset + (uint32_t)i) >> 8 >= threshold ? kept : 0;
+        }
+    }
+}
+
+static void LORA_NAME(dropout_backward)(float *dx, const float *dout, float p, uint64_t seed, uint64_t offset,
+                                        size_t n) {
+    uint32_t threshold = threshold_of(p);
+    float scale = 1 / (1 - p);
+    for (size_t run; n > 0; dx += run, dout += run, offset += run, n -= run) {
+        run = run_length(offset, n);
+        generator g = generator_at(seed, (uint32_t)(offset >> 32));
+        for (size_t i = 0; i < run; i++) {
+            // out = x * scale where kept
+            float kept = dout[i] * scale;
+            dx[i] += LORA_NAME(draw)(g, (uint32_t)offset + (uint32_t)i) >> 8 >= threshold ? kept : 0;
+        }
+    }
+}
+
+#else
+
 #include "lora_kernels.h"
 
 typedef struct generator {
@@ -16,17 +60,6 @@ static generator generator_at(uint64_t seed, uint32_t high) {
     return (generator){(uint32_t)z, (uint32_t)(z >> 32)};
 }
 
-/// Two rounds of a 32-bit integer hash of low bias, keyed before each.
-static inline uint32_t draw(generator g, uint32_t low) {
-    uint32_t z = low ^ g.key0;
-    z = (z ^ z >> 16) * 0x21f0aaadu;
-    z = (z ^ z >> 15) * 0x735a2d97u;
-    z = (z ^ z >> 15) + g.key1;
-    z = (z ^ z >> 16) * 0x21f0aaadu;
-    z = (z ^ z >> 15) * 0x735a2d97u;
-    return z ^ z >> 15;
-}
-
 /// How many of n elements share the upper half of their counter.
 static size_t run_length(uint64_t offset, size_t n) {
     uint64_t left = ((uint64_t)1 << 32) - (uint32_t)offset;
@@ -35,26 +68,18 @@ static size_t run_length(uint64_t offset, size_t n) {
 
 static uint32_t threshold_of(float p) { return (uint32_t)(p * 0x1p24f); }
 
+#define LORA_FILE "dropout.c"
+#include "variants.h"
+
+LORA_DISPATCH(dropout_forward);
+LORA_DISPATCH(dropout_backward);
+
 void lora_dropout_forward(float *out, const float *x, float p, uint64_t seed, uint64_t offset, size_t n) {
-    uint32_t threshold = threshold_of(p);
-    float scale = 1 / (1 - p);
-    while (n > 0) {
-        size_t run = run_length(offset, n);
-        generator g = generator_at(seed, (uint32_t)(offset >> 32));
-        for (size_t i = 0; i < run; i++)
-            out[i] = draw(g, (uint32_t)offset + (uint32_t)i) >> 8 >= threshold ? x[i] * scale : 0;
-        out += run, x += run, offset += run, n -= run;
-    }
+    LORA_CALL(dropout_forward)(out, x, p, seed, offset, n);
 }
 
 void lora_dropout_backward(float *dx, const float *dout, float p, uint64_t seed, uint64_t offset, size_t n) {
-    uint32_t threshold = threshold_of(p);
-    float scale = 1 / (1 - p);
-    while (n > 0) {
-        size_t run = run_length(offset, n);
-        generator g = generator_at(seed, (uint32_t)(offset >> 32));
-        for (size_t i = 0; i < run; i++)
-            dx[i] += draw(g, (uint32_t)offset + (uint32_t)i) >> 8 >= threshold ? dout[i] * scale : 0;
-        dx += run, dout += run, offset += run, n -= run;
-    }
+    LORA_CALL(dropout_backward)(dx, dout, p, seed, offset, n);
 }
+
+#endif
