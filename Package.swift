@@ -60,8 +60,10 @@ let package = Package(
             ],
             swiftSettings: swiftSettings
         ),
-        .testTarget(name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels"], swiftSettings: swiftSettings),
-        .testTarget(name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], swiftSettings: swiftSettings),
+        .testTarget(name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels"], exclude: ["Goldens"],
+            swiftSettings: swiftSettings),
+        .testTarget(name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "LoRAModelTests", dependencies: ["LoRAModel", "CKernels"], swiftSettings: swiftSettings),
         .testTarget(name: "LoRATrainingTests", dependencies: ["LoRATraining"], swiftSettings: swiftSettings),
         .testTarget(name: "CommandTests", dependencies: ["LoRAFormats"], swiftSettings: swiftSettings),

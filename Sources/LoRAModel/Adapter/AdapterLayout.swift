@@ -16,8 +16,8 @@ public struct LowRankPair: Sendable, Equatable {
     public var count: Int { countA + countB }
     public var end: Int { offset + count }
 
-    /// PEFT's name of the projection, without prefix: `model.layers.3.self_attn.q_proj`.
-    public var moduleName: String { "model.layers.\(block).\(target.parent).\(target.rawValue)" }
+    /// Hugging Face's name of the projection.
+    public var moduleName: String { target.moduleName(block: block) }
     public var nameA: String { "base_model.model.\(moduleName).lora_A.weight" }
     public var nameB: String { "base_model.model.\(moduleName).lora_B.weight" }
 }

@@ -20,6 +20,9 @@ public enum TargetModule: String, Sendable, CaseIterable, Hashable {
         }
     }
 
+    /// Hugging Face's name of the projection in `block`: `model.layers.3.self_attn.q_proj`.
+    public func moduleName(block: Int) -> String { "model.layers.\(block).\(parent).\(rawValue)" }
+
     /// (out, in) of the projection in `configuration`.
     public func shape(in configuration: ModelConfiguration) -> (outputs: Int, inputs: Int) {
         let (C, F) = (configuration.hiddenSize, configuration.feedForwardSize)

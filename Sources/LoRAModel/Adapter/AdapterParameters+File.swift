@@ -1,0 +1,95 @@
+public import LoRAFormats
+
+/// Between an adapter in memory, whose rows follow the base's order, and a PEFT adapter, whose rows follow Hugging
+/// Face's.
+extension AdapterParameters {
+    /// Takes the tensors of `file` for a base of `configuration`.
+    /// - Throws: `FormatError` that lists every tensor that is missing, surplus or misshapen.
+    public convenience init(file: AdapterFile, configuration: ModelConfiguration) throws {
+        let matcher = try AdapterModuleMatcher(file.configuration)
+        let layout = AdapterLayout(configuration: configuration, matcher: matcher)
+        try Self.check(file, layout)
+        self.init(layout: layout)
+        for pair in layout.pairs {
+            try read(file.tensors, pair.nameA, into: values + pair.offset)
+            try read(file.tensors, pair.nameB, into: values + pair.offsetB)
+            reorder(pair, configuration, toFile: false)
+        }
+    }
+
+    /// The tensors as PEFT names and orders them.
+    /// - Parameter type: F32, BF16 or F16.
+    /// - Throws: `FormatError` when `type` holds no floats.
+    public func tensors(configuration: ModelConfiguration, type: SafetensorsType) throws -> [NamedTensor] {
+        let copy = AdapterParameters(layout: layout)
+        copy.values.update(from: values, count: layout.parameterCount)
+        return try layout.pairs.flatMap { pair in
+            copy.reorder(pair, configuration, toFile: true)
+            return [
+                try NamedTensor(
+                    name: pair.nameA, type: type, shape: [pair.rank, pair.inputs],
+                    elements: UnsafeBufferPointer(start: copy.matrixA(pair), count: pair.countA)),
+                try NamedTensor(
+                    name: pair.nameB, type: type, shape: [pair.outputs, pair.rank],
+                    elements: UnsafeBufferPointer(start: copy.matrixB(pair), count: pair.countB)),
+            ]
+        }
+    }
+
+    private func read(_ tensors: SafetensorsFile, _ name: String, into out: UnsafeMutablePointer<Float>) throws {
+        guard let tensor = tensors.tensor(named: name) else { return }
+        let values = try tensors.floats(of: tensor)
+        guard values.allSatisfy(\.isFinite) else { throw FormatError("tensor \(name) holds values that are not finite") }
+        values.withUnsafeBufferPointer { buffer in
+            if let base = buffer.baseAddress { out.update(from: base, count: buffer.count) }
+        }
+    }
+
+    /// GGUF permutes the rows of the `llama` architecture's q and k so that rotary pairs are adjacent; the same
+    /// permutation belongs to the rows of their B: (heads, 2, D/2) becomes (heads, D/2, 2).
+    private func reorder(_ pair: LowRankPair, _ configuration: ModelConfiguration, toFile: Bool) {
+        let isRotated = pair.target == .queryProjection || pair.target == .keyProjection
+        guard isRotated, !configuration.ropeUsesHalves else { return }
+        let (D, r) = (configuration.headSize, pair.rank)
+        let half = D / 2
+        let source = [Float](UnsafeBufferPointer(start: matrixB(pair), count: pair.countB))
+        let out = values + pair.offsetB
+        for row in 0..<pair.outputs {
+            let (head, index) = (row / D, row % D)
+            let adjacent = head * D + index % half * 2 + index / half
+            let (from, to) = toFile ? (adjacent, row) : (row, adjacent)
+            for column in 0..<r { out[to * r + column] = source[from * r + column] }
+        }
+    }
+
+    private static func check(_ file: AdapterFile, _ layout: AdapterLayout) throws {
+        var problems: [String] = []
+        var expected: Set<String> = []
+        for pair in layout.pairs {
+            for (name, shape) in [(pair.nameA, [pair.rank, pair.inputs]), (pair.nameB, [pair.outputs, pair.rank])] {
+                expected.insert(name)
+                guard let tensor = file.tensors.tensor(named: name) else {
+                    problems.append("missing \(name)")
+                    continue
+                }
+                if tensor.shape != shape { problems.append("\(name) has shape \(tensor.shape), expected \(shape)") }
+            }
+        }
+        for tensor in file.tensors.tensors where !expected.contains(tensor.name) {
+            problems.append("unexpected \(tensor.name)")
+        }
+        if layout.pairs.isEmpty { problems.append("no target module of the adapter is a projection of this base") }
+        guard problems.isEmpty else {
+            throw FormatError("adapter does not fit the base: \(problems.joined(separator: "; "))")
+        }
+    }
+}
+
+extension AdapterLayout {
+    /// The pairs that `matcher` means in a base of `configuration`.
+    public init(configuration: ModelConfiguration, matcher: AdapterModuleMatcher) {
+        self.init(configuration: configuration) { block, target in
+            matcher.rankAndScale(module: target.moduleName(block: block), layer: block)
+        }
+    }
+}

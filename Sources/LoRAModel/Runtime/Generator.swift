@@ -1,0 +1,108 @@
+/// Continues token sequences with a key/value cache; many at a time, each with its own adapter.
+public final class Generator {
+    /// A prompt to continue.
+    public struct Request: Sendable {
+        public var prompt: [Int32]
+        public var adapter: AdapterParameters?
+        /// Tokens that end the text; they are not part of it.
+        public var endIDs: Set<Int32>
+        public var maximumTokens: Int
+        public var sampling: SamplingOptions
+
+        public init(
+            prompt: [Int32], adapter: AdapterParameters?, endIDs: Set<Int32>, maximumTokens: Int,
+            sampling: SamplingOptions = .init()
+        ) {
+            self.prompt = prompt
+            self.adapter = adapter
+            self.endIDs = endIDs
+            self.maximumTokens = maximumTokens
+            self.sampling = sampling
+        }
+    }
+
+    private let pass: InferencePass
+    /// Sequences that run at a time.
+    private let slots: Int
+
+    /// - Parameters:
+    ///   - slots: sequences that run at a time.
+    ///   - positions: tokens that prompt and continuation may have together.
+    /// - Throws: `FormatError` when the memory cannot be had.
+    public init(model: BaseModel, pool: ThreadPool, compute: Compute, slots: Int, positions: Int) throws {
+        self.slots = slots
+        pass = try InferencePass(
+            model: model, pool: pool, compute: compute, capacity: min(512, max(64, positions)) + slots,
+            positions: positions)
+    }
+
+    /// The continuation of each request, without the token that ended it.
+    /// - Parameter onToken: called for each new token of a request; false ends its continuation.
+    public func run(
+        _ requests: [Request], onToken: (_ request: Int, _ token: Int32) -> Bool = { _, _ in true }
+    ) -> [[Int32]] {
+        var results = [[Int32]](repeating: [], count: requests.count)
+        var waiting = requests.indices.filter { requests[$0].maximumTokens > 0 && !requests[$0].prompt.isEmpty }[...]
+        var active: [Sequence] = []
+        while !active.isEmpty || !waiting.isEmpty {
+            while active.count < slots, let index = waiting.popFirst() {
+                active.append(Sequence(index: index, request: requests[index], model: pass.model))
+            }
+            step(&active) { sequence, token in
+                results[sequence.index].append(token)
+                return onToken(sequence.index, token)
+            }
+            active.removeAll { $0.isDone }
+        }
+        return results
+    }
+
+    private struct Sequence {
+        let index: Int
+        let request: Request
+        let cache: KeyValueCache
+        var sampler: Sampler
+        /// Tokens that the cache does not hold yet.
+        var pending: ArraySlice<Int32>
+        var generated = 0
+        var isDone = false
+
+        init(index: Int, request: Request, model: BaseModel) {
+            self.index = index
+            self.request = request
+            cache = KeyValueCache(configuration: model.configuration)
+            sampler = Sampler(request.sampling)
+            pending = request.prompt[...]
+        }
+    }
+
+    /// One pass: a token of each sequence that decodes, and as much of the waiting prompts as fits beside.
+    private func step(_ active: inout [Sequence], _ onToken: (Sequence, Int32) -> Bool) {
+        var room = pass.capacity - active.count { $0.pending.count == 1 }
+        var chunks: [InferencePass.Chunk] = []
+        var owners: [Int] = []
+        for index in active.indices {
+            let count = active[index].pending.count == 1 ? 1 : min(room, active[index].pending.count)
+            guard count > 0 else { continue }
+            if active[index].pending.count > 1 { room -= count }
+            let tokens = Array(active[index].pending.prefix(count))
+            active[index].pending = active[index].pending.dropFirst(count)
+            chunks.append(
+                .init(
+                    cache: active[index].cache, tokens: tokens, adapter: active[index].request.adapter,
+                    wanted: active[index].pending.isEmpty ? .last : .none))
+            owners.append(index)
+        }
+        pass.run(chunks) { chunk, _, logits in
+            let owner = owners[chunk]
+            let token = active[owner].sampler.next(logits)
+            let request = active[owner].request
+            if request.endIDs.contains(token) { return active[owner].isDone = true }
+            active[owner].generated += 1
+            let goesOn = onToken(active[owner], token)
+            active[owner].pending = [token]
+            let isFull = active[owner].cache.count + 1 >= pass.positions
+            active[owner].isDone = !goesOn || isFull || active[owner].generated >= request.maximumTokens
+        }
+    }
+}
