@@ -5,24 +5,28 @@
 
 enum { LORA_NAME(PARTS) = 32 / LORA_LANES };
 #define PARTS LORA_NAME(PARTS)
-#if LORA_LANES == 16
-#define MOST_ROWS 8
-#else
+#if LORA_ROWS == 8
 #define MOST_ROWS 4
+#else
+#define MOST_ROWS 2
 #endif
 
 typedef uint8_t bytes_of_lanes __attribute__((ext_vector_type(LORA_LANES)));
 typedef int8_t signed_bytes_of_lanes __attribute__((ext_vector_type(LORA_LANES)));
 typedef uint16_t shorts_of_lanes __attribute__((ext_vector_type(LORA_LANES)));
 
-/// The scale of a block: half precision.
-LORA_INLINE float LORA_NAME(half)(const uint8_t *p) {
-    uint16_t bits;
+/// The two halves at p, of which a block's scale is the first; reads four bytes, which every block has.
+LORA_INLINE lora_floats4 LORA_NAME(two_halves)(const uint8_t *p) {
+    uint32_t bits;
     __builtin_memcpy(&bits, p, sizeof bits);
-#if defined(__x86_64__) && LORA_LANES >= 8
-    return _cvtsh_ss(bits);
+#if LORA_LANES >= 8
+    // One load of both, which the empty statement keeps whole: a half inserted into a register instead would wait for
+    // that register's last use, and blocks would follow each other one by one.
+    __m128i both = _mm_cvtsi32_si128((int32_t)bits);
+    __asm__("" : "+x"(both));
+    return (lora_floats4)_mm_cvtph_ps(both);
 #else
-    return from_half(bits);
+    return (lora_floats4){from_half((uint16_t)bits), from_half((uint16_t)(bits >> 16)), 0, 0};
 #endif
 }
 
@@ -49,12 +53,13 @@ LORA_INLINE void LORA_NAME(decode_nibbles)(floats w[PARTS], const uint8_t *q, fl
 /// 32 weights as floats, exactly what lora_dequantize gives.
 LORA_INLINE void LORA_NAME(decode)(floats w[PARTS], const uint8_t *block, const lora_type type) {
     if (type == LORA_Q4_0) {
-        float scale = LORA_NAME(half)(block);
+        float scale = LORA_NAME(two_halves)(block)[0];
         LORA_NAME(decode_nibbles)(w, block + 2, scale, -8 * scale);
     } else if (type == LORA_Q4_1) {
-        LORA_NAME(decode_nibbles)(w, block + 4, LORA_NAME(half)(block), LORA_NAME(half)(block + 2));
+        lora_floats4 scale_and_offset = LORA_NAME(two_halves)(block);
+        LORA_NAME(decode_nibbles)(w, block + 4, scale_and_offset[0], scale_and_offset[1]);
     } else {
-        float scale = type == LORA_Q8_0 ? LORA_NAME(half)(block) : 0;
+        float scale = type == LORA_Q8_0 ? LORA_NAME(two_halves)(block)[0] : 0;
 #pragma clang loop unroll(full)
         for (int j = 0; j < PARTS; j++) {
             const int at = j * LORA_LANES;
@@ -87,60 +92,64 @@ LORA_INLINE void LORA_NAME(decode)(floats w[PARTS], const uint8_t *block, const 
 LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, const int rows, const int columns, float *y,
                                   size_t y_stride, const float *x, size_t x_stride, const uint8_t *W, size_t W_bytes,
                                   size_t K, int add) {
-    floats sums[MOST_ROWS][4][2];
+    floats sums[MOST_ROWS][8];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
-        for (int j = 0; j < columns; j++) sums[i][j][0] = sums[i][j][1] = v_splat(0);
+        for (int j = 0; j < columns; j++) sums[i][j] = v_splat(0);
     for (size_t k = 0; k < K; k += 32, W += bytes) {
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) {
             floats w[PARTS];
             LORA_NAME(decode)(w, W + (size_t)j * W_bytes, type);
 #pragma clang loop unroll(full)
-            for (int i = 0; i < rows; i++)
+            for (int p = 0; p < PARTS; p++)
 #pragma clang loop unroll(full)
-                for (int p = 0; p < PARTS; p++)
-                    sums[i][j][p & 1] += w[p] * v_load(x + (size_t)i * x_stride + k + (size_t)p * LORA_LANES);
+                for (int i = 0; i < rows; i++)
+                    sums[i][j] += w[p] * v_load(x + (size_t)i * x_stride + k + (size_t)p * LORA_LANES);
         }
     }
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) {
-            float sum = v_sum(sums[i][j][0] + sums[i][j][1]), *to = y + (size_t)i * y_stride + j;
+            float sum = v_sum(sums[i][j]), *to = y + (size_t)i * y_stride + j;
             *to = add ? *to + sum : sum;
         }
 }
 
-/// y (M,N) for one type; `bytes` of 32 weights.
+/// y (rows,N): one row of x takes the rows of W by eight, several by four, so that at least eight sums are under way.
+LORA_INLINE void LORA_NAME(band)(const lora_type type, const size_t bytes, const int rows, float *y, size_t y_stride,
+                                 const float *x, size_t x_stride, const uint8_t *W, size_t W_bytes, size_t N, size_t K,
+                                 int add) {
+    const int columns = rows == 1 ? 8 : 4;
+    size_t n = 0;
+    for (; n + (size_t)columns <= N; n += (size_t)columns)
+        LORA_NAME(block)(type, bytes, rows, columns, y + n, y_stride, x, x_stride, W + n * W_bytes, W_bytes, K, add);
+    for (; n < N; n++)
+        LORA_NAME(block)(type, bytes, rows, 1, y + n, y_stride, x, x_stride, W + n * W_bytes, W_bytes, K, add);
+}
+
+/// y (M,N) for one type; `bytes` of 32 weights. STRIP rows of W stay in the cache for all rows of x.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
                                    size_t x_stride, const uint8_t *W, size_t W_bytes, size_t M, size_t N, size_t K,
                                    int add) {
-    size_t n = 0;
-    for (; M == 1 && n + 4 <= N; n += 4)
-        LORA_NAME(block)(type, bytes, 1, 4, y + n, y_stride, x, x_stride, W + n * W_bytes, W_bytes, K, add);
-    for (; n < N; n++) {
-        const uint8_t *row = W + n * W_bytes;
-        size_t m = 0;
+    for (size_t n = 0; n < N; n += STRIP) {
+        size_t width = N - n < STRIP ? N - n : STRIP, m = 0;
+        const uint8_t *strip = W + n * W_bytes;
         for (; m + MOST_ROWS <= M; m += MOST_ROWS)
-            LORA_NAME(block)(type, bytes, MOST_ROWS, 1, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, row,
-                             W_bytes, K, add);
-#if MOST_ROWS > 4
-        if (m + 4 <= M) {
-            LORA_NAME(block)(type, bytes, 4, 1, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, row,
-                             W_bytes, K, add);
-            m += 4;
-        }
-#endif
+            LORA_NAME(band)(type, bytes, MOST_ROWS, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, strip,
+                            W_bytes, width, K, add);
+#if MOST_ROWS > 2
         if (m + 2 <= M) {
-            LORA_NAME(block)(type, bytes, 2, 1, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, row,
-                             W_bytes, K, add);
+            LORA_NAME(band)(type, bytes, 2, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, strip, W_bytes,
+                            width, K, add);
             m += 2;
         }
+#endif
         if (m < M)
-            LORA_NAME(block)(type, bytes, 1, 1, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, row,
-                             W_bytes, K, add);
+            LORA_NAME(band)(type, bytes, 1, y + m * y_stride + n, y_stride, x + m * x_stride, x_stride, strip, W_bytes,
+                            width, K, add);
     }
 }
 
@@ -203,7 +212,10 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 #include "half.h"
 #include "lora_kernels.h"
 
-enum { CHUNK = 2048 };
+enum {
+    CHUNK = 2048,  // weights that are dequantised at a time
+    STRIP = 64,    // rows of W at a time
+};
 
 #define bytes_of_lanes LORA_NAME(bytes_of_lanes)
 #define signed_bytes_of_lanes LORA_NAME(signed_bytes_of_lanes)

@@ -88,6 +88,22 @@ LORA_INLINE void tile_transpose(float *to, size_t to_row, const float *const *ro
     for (size_t c = 0; c < columns; c += LORA_LANES) {
         size_t width = columns - c < LORA_LANES ? columns - c : LORA_LANES;
         floats m[LORA_LANES];
+#if LORA_LANES == 16
+        if (count == LORA_LANES && width == 8) {  // the usual rank: half of the shuffles fall away
+            const lora_floats8 none = 0;
+#pragma clang loop unroll(full)
+            for (int i = 0; i < LORA_LANES; i++) {
+                lora_floats8 half;
+                __builtin_memcpy(&half, rows[i] + c, sizeof half);
+                half *= factor;
+                m[i] = __builtin_shufflevector(half, none, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            }
+            v_transpose(m);
+#pragma clang loop unroll(full)
+            for (int i = 0; i < 8; i++) v_store(to + (c + (size_t)i) * to_row, m[i]);
+            continue;
+        }
+#endif
         if (count == LORA_LANES && width == LORA_LANES) {
 #pragma clang loop unroll(full)
             for (int i = 0; i < LORA_LANES; i++) m[i] = v_load(rows[i] + c) * factor;
