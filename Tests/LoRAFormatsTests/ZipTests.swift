@@ -12,7 +12,7 @@ struct ZipTests {
 
     private func readAll(_ bytes: [UInt8]) throws -> [[UInt8]] {
         let archive = try ZipArchive(bytes)
-        return try archive.entries.map { Array(try archive.read($0, limit: 1 << 20).bytes) }
+        return try archive.entries.map { try archive.read($0, limit: 1 << 20).array }
     }
 
     @Test("a round trip, the same bytes every time")
@@ -51,9 +51,9 @@ struct ZipTests {
         let archive = try ZipArchive(path: Support.goldens.appending(path: name).path)
         #expect(archive.entries.map(\.name) == ["folder/deflated.json", "stored.bin", "empty", "é.txt"])
         let stored = try archive.read(try #require(archive.entry(named: "stored.bin")), limit: 256)
-        #expect(Array(stored.bytes) == Array(0...255))
+        #expect(stored.array == Array(0...255))
         let json = try archive.read(try #require(archive.entry(named: "folder/deflated.json")), limit: 1000)
-        #expect(try JSONValue(parsing: json.bytes)["n"]?.arrayValue?.count == 100)
+        #expect(try JSONValue(parsing: json.array)["n"]?.arrayValue?.count == 100)
     }
 
     @Test("reads what the zip program wrote")
@@ -65,7 +65,7 @@ struct ZipTests {
             try #require(zip.status == 0, "\(zip.output)")
             let archive = try ZipArchive(path: directory + "/a.zip")
             #expect(archive.entries.map(\.name) == ["b.json", "c"])
-            #expect(Array(try archive.read(archive.entries[0], limit: 1000).bytes) == text)
+            #expect(try archive.read(archive.entries[0], limit: 1000).array == text)
         }
     }
 
