@@ -38,6 +38,14 @@ public final class MappedFile: @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
     }
 
+    /// A copy of the bytes of the regular file at `path`.
+    /// - Parameter limit: The most bytes that are read.
+    /// - Throws: as `init(path:limit:)`.
+    public static func contents(path: String, limit: Int = .max) throws -> [UInt8] {
+        let map = try MappedFile(path: path, limit: limit)
+        return withExtendedLifetime(map) { [UInt8](map.bytes) }
+    }
+
     private static func map(_ path: String, limit: Int) throws(FormatError) -> (Identity, UnsafeRawBufferPointer) {
         // A pipe without a writer would block an ordinary open for ever.
         let descriptor = try SystemCall.check("cannot open the file") { open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }

@@ -1,0 +1,71 @@
+public import LoRAModel
+public import LoRAText
+
+/// What a model did on a set of rows; a metric that was not asked for is nil.
+public struct EvaluationResult: Sendable {
+    /// Nil for the base alone.
+    public let adapter: String?
+    /// Mean per supervised token, in nats.
+    public let loss: Double?
+    public let answers: [Evaluation.Answer]?
+    public let seconds: Double
+
+    /// Share of answers that are exact.
+    public var exactMatch: Double? {
+        answers.map { Double($0.count(where: \.isExact)) / Double(max($0.count, 1)) }
+    }
+}
+
+/// Measures one base with different adapters on the same rows.
+public struct Evaluator {
+    public let examples: [Example]
+    public let questions: [Question]
+    private let model: BaseModel
+    private let tokenizer: Tokenizer
+    private let pool: ThreadPool
+    private let compute: Compute
+
+    /// Questions answered at a time.
+    private static let slots = 32
+
+    public init(
+        model: BaseModel, tokenizer: Tokenizer, pool: ThreadPool, compute: Compute, examples: [Example],
+        questions: [Question]
+    ) {
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pool = pool
+        self.compute = compute
+        self.examples = examples
+        self.questions = questions
+    }
+
+    /// - Throws: `FormatError` when the memory cannot be had.
+    public func evaluate(
+        name: String?, adapter: AdapterParameters?, measuresLoss: Bool, measuresExactMatch: Bool
+    ) throws -> EvaluationResult {
+        let start = ContinuousClock.now
+        let loss = measuresLoss ? try meanLoss(adapter) : nil
+        let answers = measuresExactMatch ? try answers(adapter) : nil
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        return EvaluationResult(adapter: name, loss: loss, answers: answers, seconds: seconds)
+    }
+
+    private func meanLoss(_ adapter: AdapterParameters?) throws -> Double {
+        let longest = examples.reduce(1) { max($0, PackedBatch.rowsNeeded(supervised: $1.supervised)) }
+        let none = AdapterLayout(configuration: model.configuration) { _, _ in nil }
+        let pass = try TrainingPass(
+            model: model, adapter: adapter ?? AdapterParameters(layout: none), pool: pool,
+            plan: .init(
+                compute: compute, rows: max(longest, TrainingSetup.rowsPerPass), positions: longest + 1,
+                checkpointing: .on))
+        return Evaluation.loss(examples, pass: pass).mean
+    }
+
+    private func answers(_ adapter: AdapterParameters?) throws -> [Evaluation.Answer] {
+        let generator = try Generator(
+            model: model, pool: pool, compute: compute, slots: Self.slots,
+            positions: Evaluation.positions(questions, tokenizer: tokenizer))
+        return Evaluation.answers(questions, generator: generator, adapter: adapter, tokenizer: tokenizer)
+    }
+}

@@ -1,0 +1,90 @@
+internal import LoRAFormats
+public import LoRAModel
+public import LoRAText
+
+/// A run made ready: base mapped, data read, adapter laid out, steps planned. Nothing is written yet.
+public final class TrainingSetup {
+    public let options: TrainingOptions
+    public let base: BaseModel
+    public let tokenizer: Tokenizer
+    public let dataset: Dataset
+    /// Nil when the data has no split to validate with.
+    public let validation: Dataset?
+    public let plan: BatchPlan
+    public let schedule: Schedule
+    public let adapter: AdapterParameters
+    public let passPlan: TrainingPass.Plan
+
+    /// Rows that a pass packs examples into, unless a single example is longer: enough that products run at full speed,
+    /// few enough that the tape stays small.
+    static let rowsPerPass = 1024
+    /// What the process may take when nothing else is said.
+    static let defaultMemory = 3 << 29
+
+    /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
+    public init(_ options: TrainingOptions) throws {
+        self.options = options
+        base = try BaseModel(path: options.basePath)
+        tokenizer = try Tokenizer(gguf: base.file)
+        let maximumLength = min(options.maximumLength, base.configuration.contextLength)
+        let encoder = ExampleEncoder(
+            tokenizer: tokenizer, format: try ChatFormat(gguf: base.file, tokenizer: tokenizer),
+            maximumLength: maximumLength)
+        let location = try Dataset.Location(path: options.dataPath)
+        dataset = try Self.dataset(location, .train, encoder)
+        validation = try location.path(of: .valid).map { try Dataset(path: $0, encoder: encoder) }
+        plan = try BatchPlan(
+            exampleCount: dataset.examples.count, batchSize: options.batchSize, length: options.length,
+            shuffles: options.shuffles, seed: options.seed)
+        schedule = Schedule(
+            course: options.course, peak: options.learningRate, warmupFraction: options.warmup,
+            stepCount: plan.stepCount)
+        adapter = try Self.adapter(options, base: base)
+        passPlan = Self.passPlan(options, base: base, datasets: [dataset] + (validation.map { [$0] } ?? []))
+    }
+
+    private static func dataset(
+        _ location: Dataset.Location, _ split: Dataset.Split, _ encoder: ExampleEncoder
+    ) throws -> Dataset {
+        guard let path = try location.path(of: split) else { throw TrainingDataError("no \(split.rawValue) data") }
+        return try Dataset(path: path, encoder: encoder)
+    }
+
+    private static func adapter(_ options: TrainingOptions, base: BaseModel) throws -> AdapterParameters {
+        if let path = options.initialAdapterPath {
+            return try AdapterFile.read(path: path).parameters(
+                for: base, path: path, allowsOtherBase: options.allowsOtherBase)
+        }
+        if let layers = options.layers, layers.upperBound >= base.configuration.blockCount {
+            throw FormatError("--layers \(layers.lowerBound)-\(layers.upperBound): "
+                + "the base has blocks 0 to \(base.configuration.blockCount - 1)")
+        }
+        let matcher = try AdapterModuleMatcher(options.adapterConfiguration)
+        let adapter = AdapterParameters(layout: AdapterLayout(configuration: base.configuration, matcher: matcher))
+        adapter.initialize(seed: options.seed)
+        return adapter
+    }
+
+    private static func passPlan(
+        _ options: TrainingOptions, base: BaseModel, datasets: [Dataset]
+    ) -> TrainingPass.Plan {
+        let examples = datasets.flatMap(\.examples)
+        let longest = examples.reduce(1) { max($0, PackedBatch.rowsNeeded(supervised: $1.supervised)) }
+        let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
+        let memory = max(0, (options.maximumMemory ?? defaultMemory) - mapped - 64 << 20)
+        return TrainingPass.Plan(
+            compute: options.compute, rows: max(longest, rowsPerPass), positions: longest + 1,
+            dropout: Float(options.dropout), checkpointing: options.checkpointing, memory: memory)
+    }
+}
+
+extension TrainingOptions {
+    /// The configuration that the adapter's file will have.
+    var adapterConfiguration: AdapterConfiguration {
+        var configuration = AdapterConfiguration(
+            rank: rank, alpha: alpha, targetModules: .names(targets.map(\.rawValue)), dropout: dropout,
+            usesRankStabilization: usesRankStabilization)
+        if let layers { configuration.layers = Array(layers) }
+        return configuration
+    }
+}

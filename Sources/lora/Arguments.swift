@@ -1,0 +1,8 @@
+public import ArgumentParser
+public import LoRAModel
+public import LoRATraining
+
+// The library's own choices, taken from the command line by their names.
+extension Checkpointing: ExpressibleByArgument {}
+extension Schedule.Course: ExpressibleByArgument {}
+extension Dataset.Split: ExpressibleByArgument {}

@@ -1,0 +1,102 @@
+import ArgumentParser
+import Foundation
+import LoRAFormats
+import LoRAModel
+import LoRAText
+import LoRATraining
+
+/// `lora eval`: base and adapters side by side on held-out rows.
+struct EvalCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "eval",
+        abstract: "Measure the base and any number of adapters on held-out rows.",
+        discussion: """
+            Example:
+              lora eval --base models/base.bin --adapter adapters/smart-home.lora --data datasets/smart-home
+            """)
+
+    @Option(help: ArgumentHelp("The base model, a GGUF file.", valueName: "file"))
+    var base: String
+
+    @Option(help: ArgumentHelp("An adapter to measure; may be given several times.", valueName: "file"))
+    var adapter: [String] = []
+
+    @Option(help: ArgumentHelp("A directory with test.jsonl, or one JSONL file.", valueName: "path"))
+    var data: String
+
+    @Option(help: "The part of the data: train, valid or test.")
+    var split = Dataset.Split.test
+
+    @Option(help: "Only so many rows.")
+    var limit: Int?
+
+    @Option(help: ArgumentHelp("loss, exact-match, or both with a comma between.", valueName: "names"))
+    var metrics = MetricsOption.all
+
+    @Option(help: "Operands of matrix products: auto, f32 or bf16.")
+    var compute = ComputeOption.auto
+
+    @Option(help: ArgumentHelp("Also print so many rows with every answer.", valueName: "n"))
+    var show = 0
+
+    @Flag(help: "Print one JSON object.")
+    var json = false
+
+    @OptionGroup var otherBase: OtherBaseOptions
+    @OptionGroup var common: CommonOptions
+
+    func validate() throws {
+        if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
+        if show < 0 { throw ValidationError("--show must not be negative") }
+    }
+
+    func run() throws {
+        let model = try BaseModel(path: base)
+        let tokenizer = try Tokenizer(gguf: model.file)
+        let dataset = try readDataset(model, tokenizer)
+        let pool = common.makePool()
+        defer { pool.shutdown() }
+        let evaluator = Evaluator(
+            model: model, tokenizer: tokenizer, pool: pool, compute: try compute.resolve(),
+            examples: Array(dataset.examples.prefix(limit ?? .max)),
+            questions: Array(dataset.questions.prefix(limit ?? .max)))
+        let adapters = try adapter.map { try otherBase.loadAdapter($0, base: model) }
+        var results: [EvaluationResult] = []
+        for (name, parameters) in [(nil, nil)] + zip(adapter, adapters).map({ (Optional($0), Optional($1)) }) {
+            if !common.quiet { Console.note("evaluating \(name ?? "the base")") }
+            results.append(
+                try evaluator.evaluate(
+                    name: name, adapter: parameters, measuresLoss: metrics.names.contains("loss"),
+                    measuresExactMatch: metrics.names.contains("exact-match")))
+        }
+        let table = EvaluationTable(split: split.rawValue, evaluator: evaluator, results: results)
+        Console.print(json ? table.json.serialized() : table.text(rowsShown: show, tokenizer: tokenizer))
+    }
+
+    private func readDataset(_ model: BaseModel, _ tokenizer: Tokenizer) throws -> Dataset {
+        let encoder = ExampleEncoder(
+            tokenizer: tokenizer, format: try ChatFormat(gguf: model.file, tokenizer: tokenizer),
+            maximumLength: model.configuration.contextLength)
+        guard let path = try Dataset.Location(path: data).path(of: split) else {
+            throw TrainingDataError("\(data): there is no \(split.rawValue) split")
+        }
+        let dataset = try Dataset(path: path, encoder: encoder)
+        for warning in dataset.warnings { Console.note("warning: \(warning)") }
+        return dataset
+    }
+}
+
+/// Which metrics to measure.
+struct MetricsOption: ExpressibleByArgument, CustomStringConvertible {
+    static let all = MetricsOption(names: ["loss", "exact-match"])
+    let names: [String]
+    var description: String { names.joined(separator: ",") }
+
+    private init(names: [String]) { self.names = names }
+
+    init?(argument: String) {
+        names = argument.split(separator: ",").map(String.init)
+        guard !names.isEmpty, names.allSatisfy(Self.all.names.contains) else { return nil }
+    }
+}
+

@@ -1,0 +1,141 @@
+import ArgumentParser
+import Foundation
+import LoRAFormats
+import LoRAModel
+import OrderedCollections
+
+/// `lora inspect`: what a file is and what is in it.
+struct InspectCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "inspect",
+        abstract: "Tell what a base, an adapter or a data set is.",
+        discussion: """
+            Example:
+              lora inspect adapters/smart-home.lora
+            """)
+
+    @Argument(help: "A GGUF file, a .lora file, a PEFT directory, a JSONL file or a directory of them.")
+    var file: String
+
+    @Flag(help: "Print one JSON object.")
+    var json = false
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let facts = try Inspection(path: file).facts
+        if json { return Console.print(JSONValue.object(facts).serialized()) }
+        let width = facts.keys.reduce(0) { max($0, $1.count) }
+        for (name, value) in facts {
+            let text = value.stringValue ?? value.serialized()
+            Console.print(name.padding(toLength: width + 2, withPad: " ", startingAt: 0) + text)
+        }
+    }
+}
+
+/// The facts about a file, in the order in which they are shown.
+struct Inspection {
+    let facts: OrderedDictionary<String, JSONValue>
+
+    /// - Throws: `FormatError` when the file is none of those that lora knows, or is damaged.
+    init(path: String) throws {
+        var isDirectory: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
+            throw FormatError("there is no such file", file: path)
+        }
+        if isDirectory.boolValue {
+            let isAdapter = FileManager.default.fileExists(atPath: path + "/adapter_config.json")
+            facts = isAdapter ? try Self.adapter(path) : try Self.dataset(directory: path)
+            return
+        }
+        let magic = try Self.head(path)
+        if magic.elementsEqual("GGUF".utf8) {
+            facts = try Self.base(path)
+        } else if magic.starts(with: "PK".utf8) {
+            facts = try Self.adapter(path)
+        } else if magic.first == UInt8(ascii: "{") {
+            facts = try Self.rows(path)
+        } else {
+            throw FormatError("neither a GGUF file, nor an adapter, nor a data set", file: path)
+        }
+    }
+
+    private static func head(_ path: String) throws -> [UInt8] {
+        let map = try MappedFile(path: path)
+        return withExtendedLifetime(map) { Array(map.bytes.prefix(4)) }
+    }
+
+    private static func base(_ path: String) throws -> OrderedDictionary<String, JSONValue> {
+        let file = try GGUFFile(path: path)
+        let bytes = file.tensors.reduce(0) { $0 + $1.byteCount }
+        let types = Dictionary(grouping: file.tensors, by: \.type).mapValues(\.count).sorted { $0.value > $1.value }
+        var facts: OrderedDictionary<String, JSONValue> = [
+            "kind": .string("base"),
+            "name": .string(file.metadata["general.name"]?.stringValue ?? "unnamed"),
+            "architecture": .string(file.metadata["general.architecture"]?.stringValue ?? "unknown"),
+            "parameters": .integer(Int64(file.tensors.reduce(0) { $0 + $1.count })),
+            "bytes": .integer(Int64(bytes)),
+            "tensors": .string(types.map { "\($0.value) \($0.key)" }.joined(separator: ", ")),
+        ]
+        if let configuration = try? ModelConfiguration(gguf: file) {
+            facts["blocks"] = .integer(Int64(configuration.blockCount))
+            facts["hidden_size"] = .integer(Int64(configuration.hiddenSize))
+            facts["feed_forward_size"] = .integer(Int64(configuration.feedForwardSize))
+            facts["heads"] = .integer(Int64(configuration.headCount))
+            facts["key_value_heads"] = .integer(Int64(configuration.keyValueHeadCount))
+            facts["head_size"] = .integer(Int64(configuration.headSize))
+            facts["vocabulary"] = .integer(Int64(configuration.vocabularySize))
+            facts["context"] = .integer(Int64(configuration.contextLength))
+        }
+        facts["chat_template"] = .bool(file.metadata["tokenizer.chat_template"] != nil)
+        facts["fingerprint"] = .string(BaseFingerprint.fingerprint(of: file))
+        return facts
+    }
+
+    private static func adapter(_ path: String) throws -> OrderedDictionary<String, JSONValue> {
+        let file = try AdapterFile.read(path: path)
+        return [
+            "kind": .string("adapter"),
+            "domain": .string(file.record.domain),
+            "rank": .integer(Int64(file.configuration.rank)),
+            "alpha": .number(file.configuration.alpha),
+            "rslora": .bool(file.configuration.usesRankStabilization),
+            "targets": .array(file.record.targets.map { .string($0) }),
+            "parameters": .integer(Int64(file.tensors.tensors.reduce(0) { $0 + $1.shape.reduce(1, *) })),
+            "precision": .string(file.tensors.tensors.first?.type.rawValue ?? "none"),
+            "base_fingerprint": file.record.baseFingerprint.map { .string($0) } ?? .null,
+            "content": .string(file.contentDigest),
+            "training": file.record.training,
+        ]
+    }
+
+    private static func dataset(directory: String) throws -> OrderedDictionary<String, JSONValue> {
+        var facts: OrderedDictionary<String, JSONValue> = ["kind": .string("data set")]
+        for split in ["train", "valid", "test"] {
+            let path = "\(directory)/\(split).jsonl"
+            guard FileManager.default.fileExists(atPath: path) else { continue }
+            facts[split] = .object(try rows(path))
+        }
+        guard facts.count > 1 else {
+            throw FormatError("neither a data set (train.jsonl) nor an adapter (adapter_config.json)", file: directory)
+        }
+        return facts
+    }
+
+    private static func rows(_ path: String) throws -> OrderedDictionary<String, JSONValue> {
+        let content = try MappedFile.contents(path: path)
+        let lines = content.split(separator: UInt8(ascii: "\n"))
+        let first: JSONValue
+        do {
+            first = try (lines.first ?? content[...]).withUnsafeBytes { try JSONValue(parsing: $0) }
+        } catch let error as FormatError {
+            throw FormatError("line 1: \(error)", file: path)
+        }
+        return [
+            "kind": .string("data set"),
+            "rows": .integer(Int64(lines.count)),
+            "bytes": .integer(Int64(content.count)),
+            "keys": .array((first.objectValue.map { Array($0.keys) } ?? []).map { .string($0) }),
+        ]
+    }
+}
