@@ -10,4 +10,26 @@ public struct FormatError: Error, CustomStringConvertible, Sendable, Equatable {
     }
 
     public var description: String { file.map { "\($0): \(message)" } ?? message }
+
+    /// The same error, placed in `file` (or, when it already names one, that one within `file`).
+    func located(in file: String) -> FormatError {
+        FormatError(message, file: self.file.map { "\(file): \($0)" } ?? file)
+    }
+
+    /// Runs `body` and places its errors in `file`.
+    static func locating<Result>(in file: String, _ body: () throws(FormatError) -> Result) throws(FormatError)
+        -> Result
+    {
+        do throws(FormatError) { return try body() } catch { throw error.located(in: file) }
+    }
+
+    /// Names from a hostile file, made safe for one line of a terminal: control characters escaped, long ones cut.
+    static func quoted(_ name: String) -> String {
+        var text = "'"
+        for scalar in name.unicodeScalars.prefix(120) {
+            let isControl = scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)
+            text += isControl ? scalar.escaped(asASCII: true) : String(Character(scalar))
+        }
+        return text + (name.unicodeScalars.count > 120 ? "…'" : "'")
+    }
 }
