@@ -17,6 +17,7 @@ public struct FormatError: Error, CustomStringConvertible, Sendable, Equatable {
     }
 
     /// Runs `body` and places its errors in `file`.
+    @discardableResult
     static func locating<Result>(in file: String, _ body: () throws(FormatError) -> Result) throws(FormatError)
         -> Result
     {

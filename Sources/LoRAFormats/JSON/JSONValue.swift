@@ -9,7 +9,7 @@ public enum JSONValue: Sendable, Hashable {
     case number(Double)
     case string(String)
     case array([JSONValue])
-    case object(OrderedDictionary<String, JSONValue>)
+    indirect case object(OrderedDictionary<String, JSONValue>)
 }
 
 extension JSONValue {
