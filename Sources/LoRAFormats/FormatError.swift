@@ -24,6 +24,11 @@ public struct FormatError: Error, CustomStringConvertible, Sendable, Equatable {
         do throws(FormatError) { return try body() } catch { throw error.located(in: file) }
     }
 
+    /// The same for plain throws: `FormatError`s are placed in `file`, others pass.
+    static func relocating<Result>(in file: String, _ body: () throws -> Result) throws -> Result {
+        do { return try body() } catch let error as FormatError { throw error.located(in: file) }
+    }
+
     /// Names from a hostile file, made safe for one line of a terminal: control characters escaped, long ones cut.
     static func quoted(_ name: String) -> String {
         var text = "'"

@@ -23,10 +23,10 @@ public struct SafetensorsFile: Sendable {
     private let storage: ByteStorage
     private let indices: [String: Int]
 
-    /// Maps the file at `path`.
+    /// Maps the file at `path`, which has at most `limit` bytes.
     /// - Throws: `FormatError` with the byte offset or the tensor.
-    public init(path: String) throws {
-        let map = try MappedFile(path: path)
+    public init(path: String, limit: Int = .max) throws {
+        let map = try MappedFile(path: path, limit: limit)
         self = try FormatError.locating(in: path) { () throws(FormatError) in
             try SafetensorsFile(storage: .mapped(map))
         }

@@ -23,17 +23,21 @@ public final class MappedFile: @unchecked Sendable {
     public let bytes: UnsafeRawBufferPointer
 
     /// Maps the regular file at `path`.
-    /// - Throws: `FormatError` with the path and the system's reason; for a directory, a device and an empty file too.
-    public init(path: String) throws {
+    /// - Parameter limit: The most bytes that are mapped.
+    /// - Throws: `FormatError` with the path and the system's reason; for a directory, a device, an empty file and one
+    ///   over the limit too.
+    public init(path: String, limit: Int = .max) throws {
         self.path = path
-        (identity, bytes) = try FormatError.locating(in: path) { () throws(FormatError) in try Self.map(path) }
+        (identity, bytes) = try FormatError.locating(in: path) { () throws(FormatError) in
+            try Self.map(path, limit: limit)
+        }
     }
 
     deinit {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
     }
 
-    private static func map(_ path: String) throws(FormatError) -> (Identity, UnsafeRawBufferPointer) {
+    private static func map(_ path: String, limit: Int) throws(FormatError) -> (Identity, UnsafeRawBufferPointer) {
         // A pipe without a writer would block an ordinary open for ever.
         let descriptor = try SystemCall.check("cannot open the file") { open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
         defer { close(descriptor) }
@@ -46,6 +50,9 @@ public final class MappedFile: @unchecked Sendable {
         }
         let size = Int(status.st_size)
         guard size > 0 else { throw FormatError("the file is empty (0 bytes)") }
+        guard size <= limit else {
+            throw FormatError("the file has \(size) bytes, more than the \(limit) that are read")
+        }
         let address = mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0)
         guard let address, address != MAP_FAILED else {
             throw SystemCall.failure("cannot map the file's \(size) bytes", code: errno)

@@ -1,0 +1,114 @@
+import CZlib
+
+/// A ZIP archive of stored and deflated files, read from a map or from memory.
+///
+/// Zip64, encryption and archives of several disks are refused by name.
+public struct ZipArchive: Sendable {
+    /// Files in the order of the directory; folders are left out.
+    public let entries: [ZipEntry]
+    private let storage: ByteStorage
+
+    /// Maps the archive at `path` and checks its directory.
+    /// - Throws: `FormatError` with the byte offset or the entry.
+    public init(path: String) throws {
+        let map = try MappedFile(path: path)
+        entries = try FormatError.locating(in: path) { () throws(FormatError) in
+            try ZipDirectory(reading: map.bytes).entries
+        }
+        storage = .mapped(map)
+    }
+
+    /// Reads an archive that is in memory.
+    /// - Throws: `FormatError` with the byte offset or the entry.
+    public init(_ bytes: [UInt8]) throws {
+        let memory = OwnedBytes(bytes)
+        entries = try ZipDirectory(reading: memory.bytes).entries
+        storage = .owned(memory)
+    }
+
+    /// The file of that name, if there is one.
+    public func entry(named name: String) -> ZipEntry? { entries.first { $0.name == name } }
+
+    /// The bytes of a file, inflated and compared with its checksum; at most `limit` of them.
+    /// - Throws: `FormatError` when the file is larger, damaged, or inflates to another size than the archive says.
+    public func read(_ entry: ZipEntry, limit: Int) throws -> OwnedBytes {
+        let place = "ZIP entry \(FormatError.quoted(entry.name))"
+        guard entry.size <= limit else {
+            throw FormatError("\(place) has \(entry.size) bytes, more than the \(limit) that are read")
+        }
+        let packed = UnsafeRawBufferPointer(rebasing: storage.bytes[entry.range])
+        // Deflate cannot shrink further than 1032 to 1: a larger claim is a bomb, and not worth its memory.
+        guard entry.method == .stored || entry.size / 1032 <= packed.count else {
+            throw FormatError(
+                "\(place) claims \(entry.size) bytes, but its \(packed.count) packed bytes cannot hold them")
+        }
+        return try OwnedBytes(count: entry.size) { output in
+            switch entry.method {
+            case .stored: output.copyMemory(from: packed)
+            case .deflated: try Deflate.inflate(packed, into: output, place)
+            }
+            let checksum = Deflate.checksum(UnsafeRawBufferPointer(output))
+            guard checksum == entry.checksum else {
+                throw FormatError(
+                    "\(place) is damaged: its CRC-32 is \(String(checksum, radix: 16)), expected \(String(entry.checksum, radix: 16))"
+                )
+            }
+        }
+    }
+}
+
+/// Raw deflate (RFC 1951) and CRC-32, by zlib.
+enum Deflate {
+    static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
+        UInt32(truncatingIfNeeded: crc32_z(0, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count))
+    }
+
+    /// Fills `output` exactly; both sides are below 4 GiB.
+    static func inflate(
+        _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, _ place: String
+    ) throws(FormatError) {
+        var stream = z_stream()
+        guard inflateInit2_(&stream, -MAX_WBITS, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+            throw FormatError("\(place): zlib could not start, probably for lack of memory")
+        }
+        defer { inflateEnd(&stream) }
+        stream.next_in = UnsafeMutablePointer(mutating: input.bindMemory(to: UInt8.self).baseAddress)
+        stream.avail_in = UInt32(input.count)
+        stream.next_out = output.bindMemory(to: UInt8.self).baseAddress
+        stream.avail_out = UInt32(output.count)
+        let result = CZlib.inflate(&stream, Z_FINISH)
+        switch result {
+        case Z_STREAM_END where stream.avail_out == 0 && stream.avail_in == 0: return
+        case Z_STREAM_END where stream.avail_out > 0:
+            throw FormatError(
+                "\(place) is damaged: it inflates to \(output.count - Int(stream.avail_out)) bytes, expected \(output.count)"
+            )
+        case Z_STREAM_END:
+            throw FormatError("\(place) is damaged: \(stream.avail_in) bytes follow the end of its packed data")
+        case Z_BUF_ERROR where stream.avail_out == 0, Z_OK where stream.avail_out == 0:
+            throw FormatError("\(place) inflates to more than the \(output.count) bytes that the archive says")
+        default:
+            throw FormatError("\(place) is damaged: its packed data cannot be inflated (zlib \(result))")
+        }
+    }
+
+    /// The deflated form of `input` at level 9, which is below 4 GiB.
+    static func deflate(_ input: UnsafeRawBufferPointer) throws(FormatError) -> [UInt8] {
+        var stream = z_stream()
+        let started = deflateInit2_(
+            &stream, 9, Z_DEFLATED, -MAX_WBITS, 9, Z_DEFAULT_STRATEGY, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
+        guard started == Z_OK else { throw FormatError("zlib could not start, probably for lack of memory") }
+        defer { deflateEnd(&stream) }
+        let bound = Int(deflateBound(&stream, UInt(input.count)))
+        stream.next_in = UnsafeMutablePointer(mutating: input.bindMemory(to: UInt8.self).baseAddress)
+        stream.avail_in = UInt32(input.count)
+        let output = [UInt8](unsafeUninitializedCapacity: bound) { buffer, count in
+            stream.next_out = buffer.baseAddress
+            stream.avail_out = UInt32(clamping: buffer.count)
+            let result = CZlib.deflate(&stream, Z_FINISH)
+            count = result == Z_STREAM_END ? Int(stream.total_out) : 0
+        }
+        guard !output.isEmpty else { throw FormatError("zlib could not deflate \(input.count) bytes") }
+        return output
+    }
+}
