@@ -98,6 +98,8 @@ def main():
     model.train()
 
     initialise(model, zero_b=False)
+    some = list(adapter_tensors(model).items())[::59]
+    initial = {name: parameter.detach().flatten()[:4].double().tolist() for name, parameter in some}
     first = model(**padded(batches[0])).loss
     first.backward()
     gradients = {name: p.grad.detach().clone() for name, p in adapter_tensors(model).items()}
@@ -131,6 +133,7 @@ def main():
         "learningRate": LEARNING_RATE, "schedule": "linear", "warmup": WARMUP, "warmupSteps": warmup,
         "maxGradientNorm": 1.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0,
         "seeds": {"initial": SEED_INITIAL, "signs": SEED_SIGNS, "entries": SEED_ENTRIES}, "bBound": B_BOUND,
+        "initialValues": initial,
         "firstBatch": [{"ids": ids, "supervisedFrom": start} for ids, start in batches[0]],
         "run": steps,
         "gradientLoss": short(first.item()),
