@@ -49,7 +49,11 @@ let package = Package(
         ),
         .target(
             name: "LoRATraining",
-            dependencies: ["LoRAFormats", "LoRAText", "LoRAModel"],
+            dependencies: [
+                "LoRAFormats", "LoRAText", "LoRAModel",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ],
             swiftSettings: swiftSettings
         ),
         .executableTarget(
@@ -65,7 +69,15 @@ let package = Package(
         .testTarget(name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
         .testTarget(name: "LoRAModelTests", dependencies: ["LoRAModel", "CKernels"], swiftSettings: swiftSettings),
-        .testTarget(name: "LoRATrainingTests", dependencies: ["LoRATraining"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "LoRATrainingTests",
+            dependencies: [
+                "LoRATraining", "LoRAText", "LoRAFormats",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            exclude: ["Goldens"],
+            swiftSettings: swiftSettings
+        ),
         .testTarget(name: "CommandTests", dependencies: ["LoRAFormats"], swiftSettings: swiftSettings),
     ],
     swiftLanguageModes: [.v6],
