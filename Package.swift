@@ -50,7 +50,7 @@ let package = Package(
         .target(
             name: "LoRATraining",
             dependencies: [
-                "LoRAFormats", "LoRAText", "LoRAModel",
+                "CKernels", "LoRAFormats", "LoRAText", "LoRAModel",
                 .product(name: "OrderedCollections", package: "swift-collections"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
@@ -60,6 +60,7 @@ let package = Package(
             name: "lora",
             dependencies: [
                 "LoRAFormats", "LoRAText", "LoRAModel", "LoRATraining",
+                .product(name: "OrderedCollections", package: "swift-collections"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings
@@ -72,7 +73,7 @@ let package = Package(
         .testTarget(
             name: "LoRATrainingTests",
             dependencies: [
-                "LoRATraining", "LoRAText", "LoRAFormats",
+                "LoRATraining", "LoRAModel", "LoRAText", "LoRAFormats",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],

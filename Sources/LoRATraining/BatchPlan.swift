@@ -1,3 +1,5 @@
+internal import LoRAModel
+
 /// Which examples each optimizer step trains on. A pure value: any step can be asked for at any time, so a resumed run
 /// continues where it stopped, with nothing to restore but the step's number.
 ///

@@ -9,15 +9,15 @@ internal import OrderedCollections
 /// from places in the text.
 public struct ExampleEncoder: Sendable {
     let tokenizer: Tokenizer
-    let template: ChatTemplate?
+    let format: ChatFormat?
     /// Rows with more tokens are skipped.
     let maximumLength: Int
 
-    /// - Parameter template: of the base; without one, rows of plain strings are joined as they are.
-    public init(tokenizer: Tokenizer, template: ChatTemplate?, maximumLength: Int) {
+    /// - Parameter format: of the base; without one, rows of plain strings are joined as they are.
+    public init(tokenizer: Tokenizer, format: ChatFormat?, maximumLength: Int) {
         precondition(maximumLength > 0, "a maximum length of \(maximumLength)")
         self.tokenizer = tokenizer
-        self.template = template
+        self.format = format
         self.maximumLength = maximumLength
     }
 
@@ -44,13 +44,13 @@ public struct ExampleEncoder: Sendable {
 
     /// What exact match asks of the row; nil for plain text.
     func question(of row: DatasetRow, line: Int) throws -> Question? {
-        if let conversation = conversation(of: row), let template {
+        if let conversation = conversation(of: row), let format {
             guard let last = conversation.messages.lastIndex(where: { $0["role"]?.stringValue == "assistant" }),
                 let answer = conversation.messages[last]["content"]?.stringValue
             else { return nil }
             var asked = conversation
             asked.messages = Array(conversation.messages[..<last])
-            let text = try template.render(variables(asked, addingGenerationPrompt: true))
+            let text = try format.render(messages: asked.messages, tools: asked.tools, addGenerationPrompt: true)
             return Question(prompt: tokenizer.encode(text), answer: answer, line: line)
         }
         switch row {
@@ -72,7 +72,7 @@ extension ExampleEncoder {
 
     /// The row as messages, if the base has a template to write them with.
     private func conversation(of row: DatasetRow) -> Conversation? {
-        guard template != nil else { return nil }
+        guard format != nil else { return nil }
         switch row {
         case .text: return nil
         case .conversation(let messages, let tools): return Conversation(messages: messages, tools: tools)
@@ -94,20 +94,9 @@ extension ExampleEncoder {
     }
 
     private func render(_ conversation: Conversation) throws -> (text: String, spans: [Range<Int>]) {
-        guard let template else { throw Self.noTemplate }
-        return try template.renderWithAssistantSpans(variables(conversation, addingGenerationPrompt: false))
-    }
-
-    private func variables(
-        _ conversation: Conversation, addingGenerationPrompt: Bool
-    ) -> OrderedDictionary<String, JSONValue> {
-        var variables: OrderedDictionary<String, JSONValue> = [
-            "messages": .array(conversation.messages), "add_generation_prompt": .bool(addingGenerationPrompt),
-        ]
-        if let tools = conversation.tools { variables["tools"] = tools }
-        if let token = tokenizer.bosID.flatMap(tokenizer.token(of:)) { variables["bos_token"] = .string(token) }
-        if let token = tokenizer.eosID.flatMap(tokenizer.token(of:)) { variables["eos_token"] = .string(token) }
-        return ChatTemplate.completed(variables)
+        guard let format else { throw Self.noTemplate }
+        return try format.template.renderWithAssistantSpans(
+            format.variables(messages: conversation.messages, tools: conversation.tools, addGenerationPrompt: false))
     }
 
     /// Whether each range shares a byte with a span. Both are in ascending order.

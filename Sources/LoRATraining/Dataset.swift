@@ -45,8 +45,7 @@ public struct Dataset: Sendable {
         let bytes: [UInt8]
         do {
             // A copy: a file that someone shortens while it is read would otherwise take the process with it.
-            let file = try MappedFile(path: path)
-            bytes = withExtendedLifetime(file) { [UInt8](file.bytes) }
+            bytes = try MappedFile.contents(path: path)
         } catch {
             throw TrainingDataError(String(describing: error))
         }

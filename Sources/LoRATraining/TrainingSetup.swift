@@ -56,8 +56,9 @@ public final class TrainingSetup {
                 for: base, path: path, allowsOtherBase: options.allowsOtherBase)
         }
         if let layers = options.layers, layers.upperBound >= base.configuration.blockCount {
-            throw FormatError("--layers \(layers.lowerBound)-\(layers.upperBound): "
-                + "the base has blocks 0 to \(base.configuration.blockCount - 1)")
+            throw FormatError(
+                "--layers \(layers.lowerBound)-\(layers.upperBound): "
+                    + "the base has blocks 0 to \(base.configuration.blockCount - 1)")
         }
         let matcher = try AdapterModuleMatcher(options.adapterConfiguration)
         let adapter = AdapterParameters(layout: AdapterLayout(configuration: base.configuration, matcher: matcher))

@@ -99,4 +99,3 @@ struct MetricsOption: ExpressibleByArgument, CustomStringConvertible {
         guard !names.isEmpty, names.allSatisfy(Self.all.names.contains) else { return nil }
     }
 }
-

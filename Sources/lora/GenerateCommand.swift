@@ -59,7 +59,9 @@ struct GenerateCommand: ParsableCommand {
 
     func validate() throws {
         guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1") }
-        guard temperature.isFinite, temperature >= 0 else { throw ValidationError("--temperature must not be negative") }
+        guard temperature.isFinite, temperature >= 0 else {
+            throw ValidationError("--temperature must not be negative")
+        }
         guard topK >= 0 else { throw ValidationError("--top-k must not be negative") }
         guard topP > 0, topP <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
         guard (0...1).contains(minP) else { throw ValidationError("--min-p must be from 0 to 1") }

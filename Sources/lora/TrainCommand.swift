@@ -22,7 +22,9 @@ struct TrainCommand: ParsableCommand {
 
     func run() throws {
         let setup = try TrainingSetup(trainingOptions())
-        for warning in setup.dataset.warnings + (setup.validation?.warnings ?? []) { Console.note("warning: \(warning)") }
+        for warning in setup.dataset.warnings + (setup.validation?.warnings ?? []) {
+            Console.note("warning: \(warning)")
+        }
         if execution.dryRun { return try DryRun(setup: setup, threads: common.threads).print() }
         let pool = common.makePool()
         defer { pool.shutdown() }
@@ -161,8 +163,12 @@ struct OptimizerOptions: ParsableArguments {
         guard (2...1 << 24).contains(maxLength) else { throw ValidationError("--max-length must be at least 2") }
         guard learningRate.isFinite, learningRate > 0 else { throw ValidationError("--learning-rate must be above 0") }
         guard (0...1).contains(warmup) else { throw ValidationError("--warmup must be from 0 to 1") }
-        guard weightDecay.isFinite, weightDecay >= 0 else { throw ValidationError("--weight-decay must not be negative") }
-        guard maxGradNorm.isFinite, maxGradNorm >= 0 else { throw ValidationError("--max-grad-norm must not be negative") }
+        guard weightDecay.isFinite, weightDecay >= 0 else {
+            throw ValidationError("--weight-decay must not be negative")
+        }
+        guard maxGradNorm.isFinite, maxGradNorm >= 0 else {
+            throw ValidationError("--max-grad-norm must not be negative")
+        }
     }
 }
 
@@ -279,4 +285,3 @@ enum PrecisionOption: String, ExpressibleByArgument, CaseIterable {
         }
     }
 }
-

@@ -13,7 +13,7 @@ struct DatasetTemplateTests {
 
     init() throws {
         tokenizer = try TestBase.tokenizer.get()
-        encoder = ExampleEncoder(tokenizer: tokenizer, template: try TestBase.template.get(), maximumLength: 200)
+        encoder = ExampleEncoder(tokenizer: tokenizer, format: try TestBase.format.get(), maximumLength: 200)
     }
 
     private func dataset(_ text: String) throws -> Dataset {
@@ -108,7 +108,8 @@ struct DatasetTemplateTests {
     @Test("What a template refuses is a bad line")
     func templateError() throws {
         let template = try ChatTemplate(source: "{{ raise_exception('no tools here') }}")
-        let encoder = ExampleEncoder(tokenizer: tokenizer, template: template, maximumLength: 200)
+        let format = ChatFormat(template: template, tokenizer: tokenizer)
+        let encoder = ExampleEncoder(tokenizer: tokenizer, format: format, maximumLength: 200)
         let row = #"{"prompt":"hi","completion":"hello"}"#
         let error = #expect(throws: TrainingDataError.self) {
             try Dataset(bytes: Array(row.utf8), path: "train.jsonl", encoder: encoder)

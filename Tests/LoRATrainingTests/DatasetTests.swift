@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import LoRAModel
 import LoRAText
 import Testing
 
@@ -15,7 +16,7 @@ struct DatasetTests {
     }
 
     private func dataset(_ text: String, maximumLength: Int = 100) throws -> Dataset {
-        let encoder = ExampleEncoder(tokenizer: tokenizer, template: nil, maximumLength: maximumLength)
+        let encoder = ExampleEncoder(tokenizer: tokenizer, format: nil, maximumLength: maximumLength)
         return try Dataset(bytes: Array(text.utf8), path: "data/train.jsonl", encoder: encoder)
     }
 
@@ -106,7 +107,7 @@ struct DatasetTests {
 
     @Test("Invalid UTF-8, a byte order mark, deep nesting and NUL are bad lines, not crashes")
     func hostileBytes() throws {
-        let encoder = ExampleEncoder(tokenizer: tokenizer, template: nil, maximumLength: 100)
+        let encoder = ExampleEncoder(tokenizer: tokenizer, format: nil, maximumLength: 100)
         let lines: [[UInt8]] = [
             Array("{\"text\":\"".utf8) + [0xFF, 0xC0] + Array("\"}".utf8),
             [0xEF, 0xBB, 0xBF] + Array("{\"text\":\"a b\"}".utf8),
@@ -123,7 +124,7 @@ struct DatasetTests {
 
     @Test("Files damaged at random are read or refused in one line, never anything else")
     func damaged() throws {
-        let encoder = ExampleEncoder(tokenizer: tokenizer, template: nil, maximumLength: 100)
+        let encoder = ExampleEncoder(tokenizer: tokenizer, format: nil, maximumLength: 100)
         let whole = Array(
             "{\"prompt\":\"a \\u00e9\",\"completion\":\"b\"}\n{\"prompt\":\"\",\"completion\":\"c d\"}\n".utf8)
         var generator = SplitMix64(seed: 11, stream: 0)
@@ -215,7 +216,7 @@ struct DatasetTests {
 
     @Test("An unreadable file is an error with its path")
     func unreadable() throws {
-        let encoder = ExampleEncoder(tokenizer: tokenizer, template: nil, maximumLength: 100)
+        let encoder = ExampleEncoder(tokenizer: tokenizer, format: nil, maximumLength: 100)
         try TestFiles.withTemporaryDirectory { directory in
             let empty = directory.appending(path: "train.jsonl")
             try Data().write(to: empty)

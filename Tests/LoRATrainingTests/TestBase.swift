@@ -5,10 +5,10 @@ import LoRAText
 enum TestBase {
     static let tokenizer = Result { try Tokenizer(gguf: GGUFFile(path: TestFiles.base)) }
 
-    static let template = Result {
-        guard case .string(let source)? = try GGUFFile(path: TestFiles.base).metadata["tokenizer.chat_template"] else {
+    static let format = Result {
+        guard let format = try ChatFormat(gguf: GGUFFile(path: TestFiles.base), tokenizer: tokenizer.get()) else {
             throw FormatError("the base has no chat template", file: TestFiles.base)
         }
-        return try ChatTemplate(source: source)
+        return format
     }
 }

@@ -15,7 +15,9 @@ extension AdapterFile {
                         + "use the adapter's base, or --allow-other-base when the shapes fit", file: path)
             }
         }
-        do { return try AdapterParameters(file: self, configuration: base.configuration) } catch let error as FormatError {
+        do { return try AdapterParameters(file: self, configuration: base.configuration) } catch let error
+            as FormatError
+        {
             throw FormatError(error.description, file: path)
         }
     }

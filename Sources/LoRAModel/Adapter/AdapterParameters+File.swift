@@ -39,7 +39,9 @@ extension AdapterParameters {
     private func read(_ tensors: SafetensorsFile, _ name: String, into out: UnsafeMutablePointer<Float>) throws {
         guard let tensor = tensors.tensor(named: name) else { return }
         let values = try tensors.floats(of: tensor)
-        guard values.allSatisfy(\.isFinite) else { throw FormatError("tensor \(name) holds values that are not finite") }
+        guard values.allSatisfy(\.isFinite) else {
+            throw FormatError("tensor \(name) holds values that are not finite")
+        }
         values.withUnsafeBufferPointer { buffer in
             if let base = buffer.baseAddress { out.update(from: base, count: buffer.count) }
         }

@@ -22,7 +22,7 @@ public final class AdapterParameters: @unchecked Sendable {
     /// A uniform in ±1/sqrt(in) (Kaiming uniform with a = sqrt 5, as PEFT), each A from a random stream of its own; B zero.
     public func initialize(seed: UInt64) {
         for pair in layout.pairs {
-            var random = SplitMix64(seed: seed ^ SplitMix64.hash(pair.nameA))
+            var random = SplitMix64(seed: seed &+ SplitMix64.hash(pair.nameA))
             let bound = 1 / Float(pair.inputs).squareRoot()
             for index in 0..<pair.countA {
                 values[pair.offset + index] = (2 * random.nextUnit() - 1) * bound

@@ -9,7 +9,9 @@ public struct ChatFormat: Sendable {
     public init(template: ChatTemplate, tokenizer: Tokenizer) {
         self.template = template
         var tokens: OrderedDictionary<String, JSONValue> = [:]
-        for (name, id) in [("bos_token", tokenizer.bosID), ("eos_token", tokenizer.eosID), ("pad_token", tokenizer.padID)] {
+        for (name, id) in [
+            ("bos_token", tokenizer.bosID), ("eos_token", tokenizer.eosID), ("pad_token", tokenizer.padID),
+        ] {
             if let text = id.flatMap(tokenizer.token(of:)) { tokens[name] = .string(text) }
         }
         self.tokens = tokens
