@@ -4,6 +4,7 @@
 Run with:
     pip install gguf==0.19.0 safetensors==0.8.0 peft==0.21.2 transformers torch && python3 Scripts/goldens_formats.py
 """
+import hashlib
 import io
 import json
 import pathlib
@@ -180,6 +181,26 @@ def make_peft() -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
+def make_fingerprint() -> None:
+    """The fingerprint of the base that FingerprintTests writes, put together from the definition."""
+
+    def text(value: str) -> bytes:
+        return len(value.encode()).to_bytes(8, "little") + value.encode()
+
+    def number(value: int, size: int) -> bytes:
+        return value.to_bytes(size, "little")
+
+    parts = [text("lora base fingerprint 1"), number(3, 8)]
+    parts += [text("general.architecture"), number(8, 4), text("llama")]
+    parts += [text("llama.block_count"), number(4, 4), number(2, 4)]
+    parts += [text("llama.rope.freq_base"), number(6, 4), np.float32(10000).tobytes()]
+    parts += [number(2, 8)]
+    for name, data in [("a", bytes([1, 2, 3, 4])), ("b", bytes([5, 6, 7, 9]))]:
+        parts += [text(name), number(0, 4), number(1, 8), number(1, 8), data]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    (GOLDENS / "base.fingerprint").write_text(digest)
+
+
 if __name__ == "__main__":
     GOLDENS.mkdir(parents=True, exist_ok=True)
     make_dequantisation()
@@ -187,3 +208,4 @@ if __name__ == "__main__":
     make_safetensors()
     make_zip()
     make_peft()
+    make_fingerprint()
