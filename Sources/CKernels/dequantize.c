@@ -2,26 +2,40 @@
 // operations in the same order as in gguf.quants: products and sums are rounded one by one, never fused.
 #ifdef LORA_LANES
 
+LORA_INLINE float LORA_NAME(half)(uint16_t half) {
+#if defined(__x86_64__) && LORA_LANES > 4
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
+#else
+    return from_half(half);
+#endif
+}
+
 // MARK: One block: out is overwritten with its 32 or 256 values.
 
 LORA_INLINE void LORA_NAME(q8_0)(float *restrict out, const uint8_t *restrict block) {
-    float d = from_half(load_u16(block));
+    float d = LORA_NAME(half)(load_u16(block));
     const int8_t *q = (const int8_t *)block + 2;
     for (int i = 0; i < 32; i++) out[i] = (float)q[i] * d;
 }
 
+/// The low halves of 16 bytes, then the high halves. Going through one array of 32 lets the compiler use whole vectors.
+LORA_INLINE void LORA_NAME(fours)(uint8_t *restrict q, const uint8_t *restrict packed) {
+    for (int i = 0; i < 16; i++) q[i] = packed[i] & 15;
+    for (int i = 0; i < 16; i++) q[16 + i] = packed[i] >> 4;
+}
+
 LORA_INLINE void LORA_NAME(q4_0)(float *restrict out, const uint8_t *restrict block) {
-    float d = from_half(load_u16(block));
-    const uint8_t *q = block + 2;
-    for (int i = 0; i < 16; i++) out[i] = d * (float)((q[i] & 15) - 8);
-    for (int i = 0; i < 16; i++) out[16 + i] = d * (float)((q[i] >> 4) - 8);
+    uint8_t q[32];
+    LORA_NAME(fours)(q, block + 2);
+    float d = LORA_NAME(half)(load_u16(block));
+    for (int i = 0; i < 32; i++) out[i] = d * (float)(q[i] - 8);
 }
 
 LORA_INLINE void LORA_NAME(q4_1)(float *restrict out, const uint8_t *restrict block) {
-    float d = from_half(load_u16(block)), m = from_half(load_u16(block + 2));
-    const uint8_t *q = block + 4;
-    for (int i = 0; i < 16; i++) out[i] = d * (float)(q[i] & 15) + m;
-    for (int i = 0; i < 16; i++) out[16 + i] = d * (float)(q[i] >> 4) + m;
+    uint8_t q[32];
+    LORA_NAME(fours)(q, block + 4);
+    float d = LORA_NAME(half)(load_u16(block)), m = LORA_NAME(half)(load_u16(block + 2));
+    for (int i = 0; i < 32; i++) out[i] = d * (float)q[i] + m;
 }
 
 /// The fifth bits of 32 values stand in one word, the first value's lowest.
@@ -35,14 +49,14 @@ LORA_INLINE void LORA_NAME(fives)(int32_t *restrict q, const uint8_t *restrict h
 LORA_INLINE void LORA_NAME(q5_0)(float *restrict out, const uint8_t *restrict block) {
     int32_t q[32];
     LORA_NAME(fives)(q, block + 2, block + 6);
-    float d = from_half(load_u16(block));
+    float d = LORA_NAME(half)(load_u16(block));
     for (int i = 0; i < 32; i++) out[i] = d * (float)(q[i] - 16);
 }
 
 LORA_INLINE void LORA_NAME(q5_1)(float *restrict out, const uint8_t *restrict block) {
     int32_t q[32];
     LORA_NAME(fives)(q, block + 4, block + 8);
-    float d = from_half(load_u16(block)), m = from_half(load_u16(block + 2));
+    float d = LORA_NAME(half)(load_u16(block)), m = LORA_NAME(half)(load_u16(block + 2));
     for (int i = 0; i < 32; i++) out[i] = d * (float)q[i] + m;
 }
 
@@ -59,7 +73,7 @@ LORA_INLINE void LORA_NAME(scales)(uint8_t *restrict scale, uint8_t *restrict mi
 LORA_INLINE void LORA_NAME(q4_k)(float *restrict out, const uint8_t *restrict block) {
     uint8_t scale[8], minimum[8];
     LORA_NAME(scales)(scale, minimum, block + 4);
-    float d = from_half(load_u16(block)), dmin = from_half(load_u16(block + 2));
+    float d = LORA_NAME(half)(load_u16(block)), dmin = LORA_NAME(half)(load_u16(block + 2));
     for (int group = 0; group < 8; group++) {
         const uint8_t *q = block + 16 + group / 2 * 32;
         int shift = group % 2 * 4;
@@ -71,7 +85,7 @@ LORA_INLINE void LORA_NAME(q4_k)(float *restrict out, const uint8_t *restrict bl
 LORA_INLINE void LORA_NAME(q5_k)(float *restrict out, const uint8_t *restrict block) {
     uint8_t scale[8], minimum[8];
     LORA_NAME(scales)(scale, minimum, block + 4);
-    float d = from_half(load_u16(block)), dmin = from_half(load_u16(block + 2));
+    float d = LORA_NAME(half)(load_u16(block)), dmin = LORA_NAME(half)(load_u16(block + 2));
     const uint8_t *high = block + 16;
     for (int group = 0; group < 8; group++) {
         const uint8_t *q = block + 48 + group / 2 * 32;
@@ -87,7 +101,7 @@ LORA_INLINE void LORA_NAME(q5_k)(float *restrict out, const uint8_t *restrict bl
 LORA_INLINE void LORA_NAME(q6_k)(float *restrict out, const uint8_t *restrict block) {
     const uint8_t *low = block, *high = block + 128;
     const int8_t *scale = (const int8_t *)block + 192;
-    float d = from_half(load_u16(block + 208));
+    float d = LORA_NAME(half)(load_u16(block + 208));
     for (int group = 0; group < 8; group++) {
         const uint8_t *l = low + group / 4 * 64 + group % 2 * 32, *h = high + group / 4 * 32;
         int low_shift = group % 4 / 2 * 4, high_shift = group % 4 * 2;

@@ -5,10 +5,6 @@ import Testing
 
 @Suite("Atomic files")
 struct AtomicFileTests {
-    private func names(in directory: String) throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: directory).sorted()
-    }
-
     private func bytes(at path: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(filePath: path))) }
 
     @Test("a file is written, then replaced, and keeps its permissions")
@@ -27,7 +23,7 @@ struct AtomicFileTests {
             #expect(try bytes(at: path) == Array("two".utf8))
             let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
             #expect(mode == 0o640)
-            #expect(try names(in: directory) == ["a"])
+            #expect(try Support.names(in: directory) == ["a"])
         }
     }
 
@@ -40,10 +36,10 @@ struct AtomicFileTests {
             #expect(throws: Interrupted.self) {
                 var file = try AtomicFile(path: path)
                 try file.write(Array("new".utf8))
-                #expect(try names(in: directory).count == 2)
+                #expect(try Support.names(in: directory).count == 2)
                 throw Interrupted()
             }
-            #expect(try names(in: directory) == ["a"])
+            #expect(try Support.names(in: directory) == ["a"])
             #expect(try bytes(at: path) == Array("old".utf8))
         }
     }
@@ -76,7 +72,7 @@ struct AtomicFileTests {
             #expect(
                 Support.message { try AtomicFile.write("x", to: "/proc/self/lora") }
                     .contains("cannot write in the directory '/proc/self'"))
-            let left = try names(in: directory)
+            let left = try Support.names(in: directory)
             #expect(left.isEmpty)
         }
     }
@@ -98,7 +94,7 @@ struct AtomicFileTests {
                 try file.commit()
             }
             #expect(message == "\(path): cannot write: No space left on device")
-            #expect(try names(in: directory) == (replaced == 1 ? ["a"] : []))
+            #expect(try Support.names(in: directory) == (replaced == 1 ? ["a"] : []))
             if replaced == 1 { #expect(try bytes(at: path) == Array("old".utf8)) }
         }
     }

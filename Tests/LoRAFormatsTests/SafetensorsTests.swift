@@ -18,7 +18,7 @@ struct SafetensorsTests {
     @Test("reads what the reference implementation wrote, and writes the same bytes")
     func reference() throws {
         let golden = try Support.golden("small.safetensors")
-        let file = try SafetensorsFile(path: Support.goldens.appending(path: "small.safetensors").path)
+        let file = try SafetensorsFile(path: Support.goldenPath("small.safetensors"))
         #expect(file.metadata == ["format": "pt"])
         #expect(
             Set(file.tensors.map(\.name)) == ["b.lora_A.weight", "a.lora_B.weight", "half", "index", "scalar", "none"])

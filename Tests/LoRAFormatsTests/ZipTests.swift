@@ -48,7 +48,7 @@ struct ZipTests {
     @Test(
         "reads what Python wrote, with and without data descriptors", arguments: ["python.zip", "python-streamed.zip"])
     func python(name: String) throws {
-        let archive = try ZipArchive(path: Support.goldens.appending(path: name).path)
+        let archive = try ZipArchive(path: Support.goldenPath(name))
         #expect(archive.entries.map(\.name) == ["folder/deflated.json", "stored.bin", "empty", "é.txt"])
         let stored = try archive.read(try #require(archive.entry(named: "stored.bin")), limit: 256)
         #expect(stored.array == Array(0...255))

@@ -70,7 +70,7 @@ public struct AdapterFile: Sendable {
         return try FormatError.relocating(in: path) { try read(archive, maximumTensors: maximumTensors) }
     }
 
-    private static func read(_ archive: ZipArchive, maximumTensors: Int) throws -> AdapterFile {
+    static func read(_ archive: ZipArchive, maximumTensors: Int) throws -> AdapterFile {
         func entry(_ name: String, limit: Int) throws -> OwnedBytes {
             guard let entry = archive.entry(named: name) else {
                 let found = archive.entries.prefix(5).map { FormatError.quoted($0.name) }.joined(separator: ", ")

@@ -14,16 +14,17 @@ enum Damage {
         }
     }
 
-    /// 2,000 variants with one to eight changed bytes must be read or refused with a `FormatError`.
+    /// 2,000 variants with one to eight changed bytes (among the first `limit`) must be read or refused with a `FormatError`.
     static func change<Result>(
-        _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation, parse: ([UInt8]) throws -> Result
+        _ bytes: [UInt8], before limit: Int? = nil, sourceLocation: SourceLocation = #_sourceLocation,
+        parse: ([UInt8]) throws -> Result
     ) {
         var generator = SeededGenerator(seed: 42)
         var refused = 0
         for _ in 0..<2000 {
             var variant = bytes
             for _ in 0..<Int.random(in: 1...8, using: &generator) {
-                let position = Int.random(in: 0..<bytes.count, using: &generator)
+                let position = Int.random(in: 0..<(limit ?? bytes.count), using: &generator)
                 // Extreme values find more faults than random ones.
                 let values: [UInt8] = [0x00, 0xFF, 0x7F, 0x80, UInt8.random(in: .min ... .max, using: &generator)]
                 variant[position] = values[Int.random(in: 0..<5, using: &generator)]
