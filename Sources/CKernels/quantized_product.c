@@ -188,6 +188,8 @@ static int LORA_NAME(dequantized)(float *y, size_t y_stride, const float *x, con
 
 static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
                                         size_t M, size_t N, size_t K) {
+    if (K % (type >= LORA_Q4_K && type <= LORA_Q6_K ? 256 : type >= LORA_Q4_0 && type <= LORA_Q8_0 ? 32 : 1) != 0)
+        return -1;
     switch (type) {
     case LORA_F32: LORA_NAME(decoded)(LORA_F32, 128, y, y_stride, x, W, M, N, K); return 0;
     case LORA_F16: LORA_NAME(decoded)(LORA_F16, 64, y, y_stride, x, W, M, N, K); return 0;

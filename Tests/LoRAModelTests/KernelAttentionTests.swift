@@ -1,10 +1,11 @@
 import CKernels
 import Testing
 
-/// Keys and values of one head with their gradients, cut into spans.
-private struct Spans {
+/// Keys and values of one head with their gradients, cut into spans. The spans point into the buffers, which live as
+/// long as the object: calls take them through `use`.
+private final class Spans {
     let keys: Floats, values: Floats, dkeys: Floats, dvalues: Floats
-    let spans: [lora_key_span]
+    private let spans: [lora_key_span]
 
     /// `counts` sum to the number of keys; the first `frozen` spans take no gradient.
     init(_ keys: [Float], _ values: [Float], counts: [Int], stride: Int, before: Float = 0, frozen: Int = 0) {
@@ -23,6 +24,10 @@ private struct Spans {
             offset += count * stride
         }
         self.spans = spans
+    }
+
+    func use<Result>(_ body: ([lora_key_span]) -> Result) -> Result {
+        withExtendedLifetime(self) { body(spans) }
     }
 }
 
@@ -43,21 +48,25 @@ private struct Problem {
         dout = numbers.floats(n * D)
     }
 
-    func forward(_ spans: [lora_key_span], rows: Range<Int>? = nil) -> (out: [Float], logsumexp: [Float]) {
+    func forward(_ spans: Spans, rows: Range<Int>? = nil) -> (out: [Float], logsumexp: [Float]) {
         let rows = rows ?? 0..<n
         var out = [Float](repeating: .nan, count: rows.count * D)
         var logsumexp = [Float](repeating: .nan, count: rows.count)
         let part = Array(queries[rows.lowerBound * D..<rows.upperBound * D])
-        lora_attention_forward(
-            &out, D, &logsumexp, part, D, spans, spans.count, D, first + rows.lowerBound, rows.count, D, scale)
+        spans.use {
+            lora_attention_forward(
+                &out, D, &logsumexp, part, D, $0, $0.count, D, first + rows.lowerBound, rows.count, D, scale)
+        }
         return (out, logsumexp)
     }
 
-    func backward(_ spans: [lora_key_span]) -> [Float] {
+    func backward(_ spans: Spans) -> [Float] {
         let (out, logsumexp) = forward(spans)
         var dqueries = [Float](repeating: .nan, count: n * D)
-        lora_attention_backward(
-            &dqueries, dout, out, D, logsumexp, queries, D, spans, spans.count, D, first, n, D, scale)
+        spans.use {
+            lora_attention_backward(
+                &dqueries, dout, out, D, logsumexp, queries, D, $0, $0.count, D, first, n, D, scale)
+        }
         return dqueries
     }
 
@@ -92,10 +101,10 @@ extension KernelTests {
                 let problem = Problem(first: shape.first, n: shape.n, D: shape.D)
                 let expected = problem.expected()
                 let spans = problem.whole(before: 0.5)
-                let (out, logsumexp) = problem.forward(spans.spans)
+                let (out, logsumexp) = problem.forward(spans)
                 #expect(error(out, expected.out) < limit)
                 #expect(error(logsumexp, expected.logsumexp) < limit)
-                let dq = problem.backward(spans.spans)
+                let dq = problem.backward(spans)
                 if shape.first + shape.n > 1 { #expect(error(dq, expected.dq) < limit) }
                 // The spans' gradients held 0.5 before: they are added to.
                 #expect(error(spans.dkeys.array, expected.dk.map { $0 + 0.5 }) < limit)
@@ -108,7 +117,7 @@ extension KernelTests {
             variant.use {
                 let problem = Problem(first: 3, n: 9, D: 8)
                 let spans = problem.whole()
-                let dq = problem.backward(spans.spans)
+                let dq = problem.backward(spans)
                 let loss = { (q: [Double], k: [Double], v: [Double]) in
                     var out = [Double](repeating: 0, count: problem.n * problem.D)
                     var logsumexp = [Double](repeating: 0, count: problem.n)
@@ -127,14 +136,14 @@ extension KernelTests {
         func cuts(variant: Variant) {
             variant.use {
                 let problem = Problem(first: 70, n: 80, D: 24)
-                let whole = problem.forward(problem.whole().spans)
+                let whole = problem.forward(problem.whole())
                 let cuts = [
                     [64, 64, 22], [1, 149], [0, 16, 16, 0, 0, 100, 18, 0], [63, 1, 1, 85],
                     [Int](repeating: 1, count: 150), [Int](repeating: 16, count: 9) + [6],
                 ]
                 for counts in cuts {
                     let spans = Spans(problem.keys, problem.values, counts: counts, stride: 24)
-                    let cut = problem.forward(spans.spans)
+                    let cut = problem.forward(spans)
                     #expect(cut.out == whole.out && cut.logsumexp == whole.logsumexp, "\(counts)")
                 }
             }
@@ -144,7 +153,7 @@ extension KernelTests {
         func company(variant: Variant) {
             variant.use {
                 let problem = Problem(first: 50, n: 150, D: 64)
-                let spans = problem.whole().spans
+                let spans = problem.whole()
                 let whole = problem.forward(spans)
                 for parts in [1, 2, 3, 7, 8, 64, 149] {
                     var out: [Float] = [], logsumexp: [Float] = []
@@ -152,7 +161,7 @@ extension KernelTests {
                         // Later keys are not there yet when a query is alone.
                         let end = min(start + parts, problem.n)
                         let present = Spans(problem.keys, problem.values, counts: [50 + end], stride: 64)
-                        let part = problem.forward(present.spans, rows: start..<end)
+                        let part = problem.forward(present, rows: start..<end)
                         out += part.out
                         logsumexp += part.logsumexp
                     }
@@ -166,8 +175,8 @@ extension KernelTests {
             variant.use {
                 let D = 16, one = Problem(first: 70, n: 31, D: D), other = Problem(first: 70, n: 31, D: D, seed: 2)
                 let spans = Spans(one.keys, one.values, counts: [66, 35], stride: D, frozen: 1)
-                _ = one.backward(spans.spans)
-                _ = other.backward(spans.spans)
+                _ = one.backward(spans)
+                _ = other.backward(spans)
                 var dq = [Double](repeating: 0, count: 31 * D)
                 var dk = [Double](repeating: 0, count: 101 * D), dv = dk
                 for head in [one, other] {
@@ -187,8 +196,8 @@ extension KernelTests {
             variant.use {
                 let problem = Problem(first: 5, n: 70, D: D), n = problem.n
                 let whole = problem.whole()
-                let (out, logsumexp) = problem.forward(whole.spans)
-                let dq = problem.backward(whole.spans)
+                let (out, logsumexp) = problem.forward(whole)
+                let dq = problem.backward(whole)
                 let (keyStride, queryStride, outStride) = (D + 3, D + 5, D + 9)
                 let spans = Spans(
                     strided(problem.keys, width: D, stride: keyStride, gap: .nan),
@@ -198,11 +207,13 @@ extension KernelTests {
                 let dout = strided(problem.dout, width: D, stride: outStride, gap: .nan)
                 var wideOut = [Float](repeating: 7, count: n * outStride), sums = [Float](repeating: 0, count: n)
                 var wideDq = [Float](repeating: 7, count: n * queryStride)
-                lora_attention_forward(
-                    &wideOut, outStride, &sums, queries, queryStride, spans.spans, 2, keyStride, 5, n, D, problem.scale)
-                lora_attention_backward(
-                    &wideDq, dout, wideOut, outStride, sums, queries, queryStride, spans.spans, 2, keyStride, 5, n, D,
-                    problem.scale)
+                spans.use {
+                    lora_attention_forward(
+                        &wideOut, outStride, &sums, queries, queryStride, $0, 2, keyStride, 5, n, D, problem.scale)
+                    lora_attention_backward(
+                        &wideDq, dout, wideOut, outStride, sums, queries, queryStride, $0, 2, keyStride, 5, n, D,
+                        problem.scale)
+                }
                 let gatheredOut = gathered(wideOut, width: D, stride: outStride, gap: 7)
                 let gatheredDq = gathered(wideDq, width: D, stride: queryStride, gap: 7)
                 #expect(gatheredOut == (out, true) && sums == logsumexp && gatheredDq == (dq, true))
@@ -212,13 +223,41 @@ extension KernelTests {
             }
         }
 
+        @Test("heads that share keys give one token the bits each gives alone", arguments: Variant.all, [1, 3, 20])
+        func decode(variant: Variant, heads: Int) {
+            variant.use {
+                for count in [1, 64, 65, 200] {
+                    let D = 64
+                    let problem = Problem(first: count - 1, n: 1, D: D, seed: UInt64(count))
+                    let spans = problem.whole()
+                    var numbers = Numbers(3)
+                    let queries = numbers.floats(heads * D, scale: 2)
+                    var out = [Float](repeating: .nan, count: heads * D)
+                    var logsumexp = [Float](repeating: .nan, count: heads)
+                    spans.use {
+                        lora_attention_decode(
+                            &out, &logsumexp, queries, $0, $0.count, D, count - 1, heads, D, problem.scale)
+                    }
+                    for head in 0..<heads {
+                        var one = [Float](repeating: .nan, count: D), sum: [Float] = [.nan]
+                        let query = Array(queries[head * D..<(head + 1) * D])
+                        spans.use {
+                            lora_attention_forward(
+                                &one, D, &sum, query, D, $0, $0.count, D, count - 1, 1, D, problem.scale)
+                        }
+                        #expect(one == Array(out[head * D..<(head + 1) * D]) && sum == [logsumexp[head]])
+                    }
+                }
+            }
+        }
+
         @Test("huge scores stay finite", arguments: Variant.all)
         func huge(variant: Variant) {
             variant.use {
                 let problem = Problem(first: 0, n: 70, D: 8)
                 let spans = Spans(problem.keys.map { $0 * 1e6 }, problem.values, counts: [70], stride: 8)
-                #expect(lora_all_finite(problem.forward(spans.spans).out, 70 * 8) == 1)
-                #expect(lora_all_finite(problem.backward(spans.spans), 70 * 8) == 1)
+                #expect(lora_all_finite(problem.forward(spans).out, 70 * 8) == 1)
+                #expect(lora_all_finite(problem.backward(spans), 70 * 8) == 1)
             }
         }
     }

@@ -113,6 +113,20 @@ extension KernelTests {
             }
         }
 
+        @Test("up gives the bits of a product with the scaled transpose of B", arguments: Variant.all, ranks)
+        func transposed(variant: Variant, r: Int) {
+            variant.use {
+                let T = 6, N = 301
+                let s: Float = 0.7
+                let inputs = Inputs(T: T, wide: N, r: r)
+                let scaled = (0..<r * N).map { inputs.B[$0 % N * r + $0 / N] * s }
+                var y = inputs.x, other = inputs.x
+                lora_lowrank_up(&y, N, inputs.h, inputs.B, s, T, N, r)
+                lora_lowrank_down_backward_input(&other, N, inputs.h, scaled, T, N, r)
+                #expect(y == other)
+            }
+        }
+
         @Test("a row alone gives the bits it gives among others", arguments: Variant.all, ranks)
         func rows(variant: Variant, r: Int) {
             variant.use {

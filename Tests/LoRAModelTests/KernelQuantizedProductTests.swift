@@ -79,12 +79,15 @@ extension KernelTests {
             }
         }
 
-        @Test("an unknown type is refused", arguments: Variant.all)
+        @Test("an unknown type and a part of a block are refused", arguments: Variant.all)
         func unknown(variant: Variant) {
             variant.use {
                 var y: [Float] = [0]
                 let x = [Float](repeating: 0, count: 32)
                 #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32) == -1)
+                for format in QuantizedProduct.formats where format.block > 1 {
+                    #expect(lora_quantized_product(&y, 1, x, x, format.type, 1, 1, format.block - 1) == -1)
+                }
             }
         }
     }
