@@ -84,7 +84,7 @@ static __attribute__((unused, noinline)) void tile_product(float *c, size_t c_ro
     if (m < M) tile_columns(1, c, c_row, a, b, b_row, N, K);
 }
 
-/// to (columns, LORA_LANES), rows `to_row` apart, overwritten: factor times the transpose of `count` <= LORA_LANES rows;
+/// to (columns,LORA_LANES), rows `to_row` apart, overwritten: factor times the transpose of `count` <= LORA_LANES rows;
 /// missing rows count as zeros.
 LORA_INLINE void tile_transpose(float *to, size_t to_row, const float *const *rows, size_t count, size_t columns,
                                 float factor) {
@@ -113,9 +113,7 @@ LORA_INLINE void tile_transpose(float *to, size_t to_row, const float *const *ro
         } else {
 #pragma clang loop unroll(full)
             for (int i = 0; i < LORA_LANES; i++)
-                m[i] = (size_t)i >= count          ? v_splat(0)
-                       : width == LORA_LANES ? v_load(rows[i] + c) * factor
-                                             : v_load_part(rows[i] + c, width) * factor;
+                m[i] = (size_t)i < count ? v_load_up_to(rows[i] + c, width) * factor : v_splat(0);
         }
         v_transpose(m);
         if (width == LORA_LANES) {
