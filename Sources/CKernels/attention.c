@@ -43,12 +43,14 @@ static void LORA_NAME(pack)(float *to, const float *const *rows, size_t count, s
     }
 }
 
+/// Query q is at position first + q * step: step 1 for a sequence, 0 for the heads of one token.
 static void LORA_NAME(attention_forward)(float *out, size_t out_stride, float *logsumexp, const float *queries,
                                          size_t query_stride, const lora_key_span *spans, size_t span_count,
-                                         size_t key_stride, size_t first, size_t n, size_t D, float scale) {
+                                         size_t key_stride, size_t first, size_t step, size_t n, size_t D,
+                                         float scale) {
     enum { QUERIES = 128, BLOCK = 16 };
-    float keys[MAXIMUM_D * KEYS];   // (D, KEYS)
-    float scores[BLOCK * KEYS];     // (BLOCK, KEYS)
+    float keys[MAXIMUM_D * KEYS];  // (D, KEYS)
+    float scores[BLOCK * KEYS];    // (BLOCK, KEYS)
     float total[QUERIES];
     for (size_t chunk = 0; chunk < n; chunk += QUERIES) {
         size_t end = chunk + QUERIES < n ? chunk + QUERIES : n;
@@ -58,20 +60,19 @@ static void LORA_NAME(attention_forward)(float *out, size_t out_stride, float *l
             total[q - chunk] = 0;
         }
         key_tile tile = {.span = spans, .spans_left = span_count};
-        while (next_tile(&tile, key_stride, first + end)) {
+        while (next_tile(&tile, key_stride, first + (end - 1) * step + 1)) {
             LORA_NAME(pack)(keys, tile.keys, tile.count, D);
-            size_t q = tile.start > first + chunk ? tile.start - first : chunk;
+            size_t q = tile.start > first + chunk * step ? tile.start - first : chunk;
             for (size_t rows; q < end; q += rows) {
                 rows = end - q < BLOCK ? end - q : BLOCK;
-                size_t last = first + q + rows - tile.start;  // keys that the block's last query sees
-                size_t seen = last < tile.count ? last : tile.count;
+                size_t seen = seen_of_tile(&tile, first + (q + rows - 1) * step);
                 size_t width = (seen + LORA_LANES - 1) / LORA_LANES * LORA_LANES;
                 memset(scores, 0, rows * KEYS * sizeof(float));
                 tile_product(scores, KEYS, (tile_matrix){queries + q * query_stride, query_stride, 1}, keys, KEYS, rows,
                              width, D);
-                for (size_t i = 0; i < rows; i++)
-                    LORA_NAME(soften)(scores + i * KEYS, width, first + q + i + 1 - tile.start,
-                                      scale, out + (q + i) * out_stride, D, logsumexp + q + i, total + q + i - chunk);
+                for (size_t i = q; i < q + rows; i++)
+                    LORA_NAME(soften)(scores + (i - q) * KEYS, width, first + i * step + 1 - tile.start, scale,
+                                      out + i * out_stride, D, logsumexp + i, total + i - chunk);
                 for (size_t s = 0; s < tile.segment_count && tile.segments[s].at < seen; s++) {
                     key_segment segment = tile.segments[s];
                     size_t count = segment.count < seen - segment.at ? segment.count : seen - segment.at;
@@ -125,8 +126,7 @@ static void LORA_NAME(attention_backward)(float *dqueries, const float *dout, co
         size_t q = tile.start > first ? tile.start - first : 0;
         for (size_t rows; q < n; q += rows) {
             rows = n - q < BLOCK ? n - q : BLOCK;
-            size_t last = first + q + rows - tile.start;
-            size_t seen = last < tile.count ? last : tile.count;
+            size_t seen = seen_of_tile(&tile, first + q + rows - 1);
             size_t width = (seen + LORA_LANES - 1) / LORA_LANES * LORA_LANES;
             const float *query = queries + q * query_stride, *drow = dout + q * out_stride;
             memset(scores, 0, rows * KEYS * sizeof(float));
@@ -207,17 +207,32 @@ static int next_tile(key_tile *tile, size_t key_stride, size_t limit) {
     return tile->count > 0;
 }
 
+/// How many keys of the tile a query at `position` sees; the tile begins at or before it.
+static size_t seen_of_tile(const key_tile *tile, size_t position) {
+    size_t seen = position + 1 - tile->start;
+    return seen < tile->count ? seen : tile->count;
+}
+
 #define LORA_FILE "attention.c"
 #include "variants.h"
 
-LORA_DISPATCH(attention_forward);
+typedef void attention_function(float *out, size_t out_stride, float *logsumexp, const float *queries,
+                                size_t query_stride, const lora_key_span *spans, size_t span_count, size_t key_stride,
+                                size_t first, size_t step, size_t n, size_t D, float scale);
+static attention_function *const attention_forward_variants[] = LORA_VARIANTS(attention_forward);
 LORA_DISPATCH(attention_backward);
 
 void lora_attention_forward(float *out, size_t out_stride, float *logsumexp, const float *queries, size_t query_stride,
                             const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
                             size_t D, float scale) {
     LORA_CALL(attention_forward)
-    (out, out_stride, logsumexp, queries, query_stride, spans, span_count, key_stride, first, n, D, scale);
+    (out, out_stride, logsumexp, queries, query_stride, spans, span_count, key_stride, first, 1, n, D, scale);
+}
+
+void lora_attention_decode(float *out, float *logsumexp, const float *queries, const lora_key_span *spans,
+                           size_t span_count, size_t key_stride, size_t position, size_t heads, size_t D, float scale) {
+    LORA_CALL(attention_forward)
+    (out, D, logsumexp, queries, D, spans, span_count, key_stride, position, 0, heads, D, scale);
 }
 
 void lora_attention_backward(float *dqueries, const float *dout, const float *out, size_t out_stride,

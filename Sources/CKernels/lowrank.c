@@ -62,7 +62,7 @@ static void LORA_NAME(lowrank_down)(float *h, const float *x, size_t x_stride, c
     LORA_NAME(dot_product)(h, r, x, x_stride, A, C, T, r, C, 0);
 }
 
-/// to (ranks,width), rows `to_row` apart: s times the transpose of rows n.. of B (N,r), columns first...
+/// to (ranks,width), rows `to_row` apart, overwritten: s times the transpose of B (width,ranks), rows r apart.
 LORA_INLINE void LORA_NAME(transpose_rows)(float *to, size_t to_row, const float *B, size_t r, size_t width,
                                            size_t ranks, float s) {
     for (size_t n = 0; n < width; n += LORA_LANES) {

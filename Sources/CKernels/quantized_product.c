@@ -173,21 +173,27 @@ LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, fl
     }
 }
 
-/// The columns of y from rows that lora_dequantize writes, CHUNK weights at a time.
+/// The columns of y from parts of GROUP rows that lora_dequantize writes, CHUNK weights of each at a time.
 static int LORA_NAME(dequantized)(float *y, size_t y_stride, const float *x, const uint8_t *W, lora_type type, size_t M,
                                   size_t N, size_t K, size_t block, size_t bytes) {
-    float values[CHUNK];
-    for (size_t n = 0; n < N; n++)
+    float values[GROUP * CHUNK];
+    for (size_t n = 0; n < N; n += GROUP) {
+        size_t rows = N - n < GROUP ? N - n : GROUP;
         for (size_t k = 0; k < K; k += CHUNK) {
             size_t count = K - k < CHUNK ? K - k : CHUNK;
-            if (lora_dequantize(values, W + (n * K + k) / block * bytes, type, count) != 0) return -1;
-            LORA_NAME(matrix)(LORA_F32, 128, y + n, y_stride, x + k, K, (const uint8_t *)values, 0, M, 1, count, k > 0);
+            for (size_t i = 0; i < rows; i++) {
+                const uint8_t *from = W + ((n + i) * K + k) / block * bytes;
+                if (lora_dequantize(values + i * CHUNK, from, type, count) != 0) return -1;
+            }
+            LORA_NAME(matrix)(LORA_F32, 128, y + n, y_stride, x + k, K, (const uint8_t *)values, CHUNK * sizeof(float),
+                              M, rows, count, k > 0);
         }
+    }
     return 0;
 }
 
 static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
-                                        size_t M, size_t N, size_t K) {
+                                        block_format format, size_t M, size_t N, size_t K) {
     switch (type) {
     case LORA_F32: LORA_NAME(decoded)(LORA_F32, 128, y, y_stride, x, W, M, N, K); return 0;
     case LORA_F16: LORA_NAME(decoded)(LORA_F16, 64, y, y_stride, x, W, M, N, K); return 0;
@@ -195,13 +201,8 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
     case LORA_Q4_0: LORA_NAME(decoded)(LORA_Q4_0, 18, y, y_stride, x, W, M, N, K); return 0;
     case LORA_Q4_1: LORA_NAME(decoded)(LORA_Q4_1, 20, y, y_stride, x, W, M, N, K); return 0;
     case LORA_Q8_0: LORA_NAME(decoded)(LORA_Q8_0, 34, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q5_0: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, 32, 22);
-    case LORA_Q5_1: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, 32, 24);
-    case LORA_Q4_K: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, 256, 144);
-    case LORA_Q5_K: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, 256, 176);
-    case LORA_Q6_K: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, 256, 210);
+    default: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, format.weights, format.bytes);
     }
-    return -1;
 }
 
 #undef PARTS
@@ -213,9 +214,32 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 #include "lora_kernels.h"
 
 enum {
-    CHUNK = 2048,  // weights that are dequantised at a time
-    STRIP = 64,    // rows of W at a time
+    STRIP = 64,   // rows of W at a time
+    GROUP = 8,    // rows that are dequantised at a time
+    CHUNK = 512,  // weights of each
 };
+
+typedef struct block_format {
+    size_t weights, bytes;  // of one block
+} block_format;
+
+/// No weights for an unknown type.
+static block_format format_of(lora_type type) {
+    switch (type) {
+    case LORA_F32: return (block_format){1, 4};
+    case LORA_F16:
+    case LORA_BF16: return (block_format){1, 2};
+    case LORA_Q4_0: return (block_format){32, 18};
+    case LORA_Q4_1: return (block_format){32, 20};
+    case LORA_Q5_0: return (block_format){32, 22};
+    case LORA_Q5_1: return (block_format){32, 24};
+    case LORA_Q8_0: return (block_format){32, 34};
+    case LORA_Q4_K: return (block_format){256, 144};
+    case LORA_Q5_K: return (block_format){256, 176};
+    case LORA_Q6_K: return (block_format){256, 210};
+    }
+    return (block_format){0, 0};
+}
 
 #define bytes_of_lanes LORA_NAME(bytes_of_lanes)
 #define signed_bytes_of_lanes LORA_NAME(signed_bytes_of_lanes)
@@ -224,11 +248,15 @@ enum {
 #define LORA_FILE "quantized_product.c"
 #include "variants.h"
 
-LORA_DISPATCH(quantized_product);
+typedef int product_function(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
+                             block_format format, size_t M, size_t N, size_t K);
+static product_function *const quantized_product_variants[] = LORA_VARIANTS(quantized_product);
 
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
                            size_t K) {
-    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, M, N, K);
+    block_format format = format_of(type);
+    if (format.weights == 0 || K % format.weights != 0) return -1;
+    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, format, M, N, K);
 }
 
 #endif

@@ -17,7 +17,7 @@ typedef struct tile_matrix {
 /// Each element of c is one chain of additions over k in order, so it does not depend on its neighbours.
 LORA_INLINE void tile_block(const int rows, const int vectors, size_t width, float *c, size_t c_row, tile_matrix a,
                             const float *b, size_t b_row, size_t K) {
-    floats sums[LORA_ROWS][2];
+    floats sums[LORA_ROWS][4];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
@@ -26,7 +26,7 @@ LORA_INLINE void tile_block(const int rows, const int vectors, size_t width, flo
             sums[i][j] = width ? v_load_part(from, width) : v_load(from);
         }
     for (size_t k = 0; k < K; k++) {
-        floats row[2];
+        floats row[4];
 #pragma clang loop unroll(full)
         for (int j = 0; j < vectors; j++)
             row[j] = width ? v_load_part(b + j * LORA_LANES, width) : v_load(b + j * LORA_LANES);
@@ -54,6 +54,9 @@ LORA_INLINE void tile_block(const int rows, const int vectors, size_t width, flo
 LORA_INLINE void tile_columns(const int rows, float *c, size_t c_row, tile_matrix a, const float *b, size_t b_row,
                               size_t N, size_t K) {
     size_t n = 0;
+    // Few rows have few chains of additions under way: more columns hide the latency.
+    if (rows <= 2)
+        for (; n + 4 * LORA_LANES <= N; n += 4 * LORA_LANES) tile_block(rows, 4, 0, c + n, c_row, a, b + n, b_row, K);
     for (; n + 2 * LORA_LANES <= N; n += 2 * LORA_LANES) tile_block(rows, 2, 0, c + n, c_row, a, b + n, b_row, K);
     if (n + LORA_LANES <= N) {
         tile_block(rows, 1, 0, c + n, c_row, a, b + n, b_row, K);
@@ -81,7 +84,7 @@ static __attribute__((unused, noinline)) void tile_product(float *c, size_t c_ro
     if (m < M) tile_columns(1, c, c_row, a, b, b_row, N, K);
 }
 
-/// to (columns, LORA_LANES), rows `to_row` apart, overwritten: factor times the transpose of `count` <= LORA_LANES rows;
+/// to (columns,LORA_LANES), rows `to_row` apart, overwritten: factor times the transpose of `count` <= LORA_LANES rows;
 /// missing rows count as zeros.
 LORA_INLINE void tile_transpose(float *to, size_t to_row, const float *const *rows, size_t count, size_t columns,
                                 float factor) {
@@ -110,9 +113,7 @@ LORA_INLINE void tile_transpose(float *to, size_t to_row, const float *const *ro
         } else {
 #pragma clang loop unroll(full)
             for (int i = 0; i < LORA_LANES; i++)
-                m[i] = (size_t)i >= count          ? v_splat(0)
-                       : width == LORA_LANES ? v_load(rows[i] + c) * factor
-                                             : v_load_part(rows[i] + c, width) * factor;
+                m[i] = (size_t)i < count ? v_load_up_to(rows[i] + c, width) * factor : v_splat(0);
         }
         v_transpose(m);
         if (width == LORA_LANES) {

@@ -41,7 +41,8 @@
 #undef LORA_ROWS
 #pragma clang attribute pop
 
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))),              \
+                             apply_to = function)
 #define LORA_LANES 16
 #define LORA_SUFFIX avx512
 #define LORA_ROWS 8

@@ -79,12 +79,20 @@ typedef struct lora_key_span {
     size_t count;
 } lora_key_span;
 
+/// A query's result depends, bit for bit, neither on the other queries of the call nor on how the keys are cut into
+/// spans. Forward and backward use up to 160 KiB of stack.
+
 /// out (n,D) and logsumexp (n) overwritten. queries (n,D) are at positions first..first+n-1 and each sees the keys at
 /// positions up to its own. Rows of queries are `query_stride` floats apart, rows of out `out_stride`. D is a multiple
 /// of 8 up to 256.
 void lora_attention_forward(float *out, size_t out_stride, float *logsumexp, const float *queries, size_t query_stride,
                             const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
                             size_t D, float scale);
+/// The same for one token: queries (heads,D) of the heads that share the spans, all at `position`; out (heads,D) and
+/// logsumexp (heads) overwritten. Every head gets the bits that lora_attention_forward gives it with n = 1; the keys
+/// are read once for all of them.
+void lora_attention_decode(float *out, float *logsumexp, const float *queries, const lora_key_span *spans,
+                           size_t span_count, size_t key_stride, size_t position, size_t heads, size_t D, float scale);
 /// dqueries (n,D) overwritten, rows `query_stride` apart as in queries; dkeys and dvalues of the spans ADD, rows
 /// `key_stride` apart. out, logsumexp: what forward wrote; rows of dout and out are `out_stride` apart.
 void lora_attention_backward(float *dqueries, const float *dout, const float *out, size_t out_stride,
@@ -105,7 +113,8 @@ void lora_cross_entropy_backward(float *logits, const float *logsumexp, const in
 
 /// h (T,r) overwritten: x (T,C) times the transpose of A (r,C).
 void lora_lowrank_down(float *h, const float *x, size_t x_stride, const float *A, size_t T, size_t C, size_t r);
-/// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r).
+/// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r). It transposes B at each call; for few rows it is faster to
+/// keep s * B^T (r,N) and call lora_lowrank_down_backward_input(y, y_stride, h, s * B^T, T, N, r): the same bits.
 void lora_lowrank_up(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N, size_t r);
 /// dh (T,r) overwritten: s * dy (T,N) times B (N,r).
 void lora_lowrank_up_backward_input(float *dh, const float *dy, size_t dy_stride, const float *B, float s, size_t T,
@@ -123,7 +132,7 @@ void lora_lowrank_down_backward_weight(float *dA, const float *dh, const float *
 // MARK: Dropout on the input of the low-rank branch
 
 /// out (n) overwritten: x / (1 - p) where the counter-based generator keeps the element, else 0. Element i draws from
-/// (seed, offset + i), so any part can be computed again.
+/// (seed, offset + i), the same in every variant, so any part can be computed again. 0 <= p < 1.
 void lora_dropout_forward(float *out, const float *x, float p, uint64_t seed, uint64_t offset, size_t n);
 /// dx (n) ADDS dout / (1 - p) where forward kept the element.
 void lora_dropout_backward(float *dx, const float *dout, float p, uint64_t seed, uint64_t offset, size_t n);
@@ -176,7 +185,7 @@ int lora_dequantize(float *out, const void *blocks, lora_type type, size_t n);
 int lora_dequantize_bf16(uint16_t *out, const void *blocks, lora_type type, size_t n);
 /// y (M,N) overwritten, rows y_stride apart: x (M,K) times the transpose of W (N,K) in its stored type, for few rows:
 /// each weight is read once. f32 accumulation, in an order that does not depend on M. K up to 65536 (whole blocks).
-/// Returns 0, or -1 for an unknown type.
+/// Returns 0, or -1 for an unknown type or a part of a block in K.
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
                            size_t K);
 

@@ -1,0 +1,94 @@
+import CKernels
+import Testing
+
+extension KernelTests {
+    @Suite("Product with a quantised matrix")
+    struct QuantizedProduct {
+        struct Format: Sendable, CustomTestStringConvertible {
+            let type: lora_type, name: String, block: Int, bytes: Int
+            var testDescription: String { name }
+        }
+
+        static let formats = [
+            Format(type: LORA_F32, name: "F32", block: 1, bytes: 4),
+            Format(type: LORA_F16, name: "F16", block: 1, bytes: 2),
+            Format(type: LORA_BF16, name: "BF16", block: 1, bytes: 2),
+            Format(type: LORA_Q4_0, name: "Q4_0", block: 32, bytes: 18),
+            Format(type: LORA_Q4_1, name: "Q4_1", block: 32, bytes: 20),
+            Format(type: LORA_Q5_0, name: "Q5_0", block: 32, bytes: 22),
+            Format(type: LORA_Q5_1, name: "Q5_1", block: 32, bytes: 24),
+            Format(type: LORA_Q8_0, name: "Q8_0", block: 32, bytes: 34),
+            Format(type: LORA_Q4_K, name: "Q4_K", block: 256, bytes: 144),
+            Format(type: LORA_Q5_K, name: "Q5_K", block: 256, bytes: 176),
+            Format(type: LORA_Q6_K, name: "Q6_K", block: 256, bytes: 210),
+        ]
+
+        /// N rows of K weights of random bits; half-precision fields are kept below 2, so that all is finite.
+        func weights(_ format: Format, N: Int, K: Int, seed: UInt64) -> [UInt8] {
+            var numbers = Numbers(seed)
+            let count = N * K / format.block * format.bytes
+            var bytes = (0..<count).map { _ in UInt8(truncatingIfNeeded: numbers.next()) }
+            for start in stride(from: 0, to: count, by: format.bytes) {
+                switch format.type {
+                case LORA_F32:
+                    (bytes[start + 3], bytes[start + 2]) = (bytes[start + 3] & 0x80 | 0x3f, bytes[start + 2] & 0x7f)
+                case LORA_F16: bytes[start + 1] &= 0xbf
+                case LORA_BF16: (bytes[start + 1], bytes[start]) = (bytes[start + 1] & 0x80 | 0x3f, bytes[start] & 0x7f)
+                case LORA_Q6_K: bytes[start + 209] &= 0xbf
+                default:
+                    bytes[start + 1] &= 0xbf
+                    if format.block == 256 || [LORA_Q4_1, LORA_Q5_1].contains(format.type) { bytes[start + 3] &= 0xbf }
+                }
+            }
+            return bytes
+        }
+
+        func product(_ x: [Float], _ W: [UInt8], _ format: Format, M: Int, N: Int, K: Int, stride: Int) -> [Float] {
+            var y = [Float](repeating: 7, count: M * stride)
+            #expect(lora_quantized_product(&y, stride, x, W, format.type, M, N, K) == 0)
+            return y
+        }
+
+        @Test("it agrees with the dequantised product, and a row with itself alone", arguments: Variant.all, formats)
+        func reference(variant: Variant, format: Format) {
+            variant.use {
+                let sizes = format.block == 1 ? [1, 7, 33, 100] : format.block == 32 ? [32, 96, 2080] : [256, 2304]
+                for K in sizes {
+                    for (M, N) in [(1, 1), (1, 9), (2, 70), (3, 31), (4, 8), (7, 5), (13, 33)] {
+                        let W = weights(format, N: N, K: K, seed: UInt64(K + N))
+                        var numbers = Numbers(UInt64(M))
+                        let x = numbers.floats(M * K)
+                        var values = [Float](repeating: .nan, count: N * K)
+                        #expect(lora_dequantize(&values, W, format.type, N * K) == 0)
+                        var expected = [Double](repeating: 0, count: M * N)
+                        lora_reference_product(&expected, doubles(x), 0, doubles(values), 1, 1, M, N, K)
+                        let spread = product(x, W, format, M: M, N: N, K: K, stride: N + 2)
+                        let (y, intact) = gathered(spread, width: N, stride: N + 2, gap: 7)
+                        #expect(intact)
+                        // Relative to the largest weight, not to the sum, as terms may cancel.
+                        let magnitude = values.reduce(0.0) { max($0, abs(Double($1))) }
+                        let limit = tolerance(terms: K) * magnitude * Double(K).squareRoot()
+                        for (a, b) in zip(y, expected) { #expect(abs(Double(a) - b) <= limit, "\(M) \(N) \(K)") }
+                        for m in 0..<M {
+                            let alone = product(
+                                Array(x[m * K..<(m + 1) * K]), W, format, M: 1, N: N, K: K, stride: N)
+                            #expect(alone == Array(y[m * N..<(m + 1) * N]), "row \(m) of \(M) \(N) \(K)")
+                        }
+                    }
+                }
+            }
+        }
+
+        @Test("an unknown type and a part of a block are refused", arguments: Variant.all)
+        func unknown(variant: Variant) {
+            variant.use {
+                var y: [Float] = [0]
+                let x = [Float](repeating: 0, count: 32)
+                #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32) == -1)
+                for format in QuantizedProduct.formats where format.block > 1 {
+                    #expect(lora_quantized_product(&y, 1, x, x, format.type, 1, 1, format.block - 1) == -1)
+                }
+            }
+        }
+    }
+}
