@@ -91,6 +91,11 @@ public struct AdapterFile: Sendable {
     private static func readDirectory(_ path: String, maximumTensors: Int) throws -> AdapterFile {
         let folder = path.hasSuffix("/") ? String(path.dropLast()) : path
         let configuration = try MappedFile(path: "\(folder)/\(configurationName)", limit: maximumConfiguration)
+        if access("\(folder)/\(tensorsName)", F_OK) != 0, access("\(folder)/adapter_model.bin", F_OK) == 0 {
+            throw FormatError(
+                "adapter_model.bin is a pickle, which is not read; save the adapter again as \(tensorsName)",
+                file: folder)
+        }
         let tensors = try SafetensorsFile(path: "\(folder)/\(tensorsName)", limit: maximumTensors)
         let recordPath = "\(folder)/\(recordName)"
         let record = access(recordPath, F_OK) == 0 ? try MappedFile(path: recordPath, limit: maximumRecord) : nil

@@ -52,7 +52,13 @@ public struct SafetensorsFile: Sendable {
     public func withBytes<Result>(
         of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws -> Result
     ) rethrows -> Result {
-        try withBytes { try body(UnsafeRawBufferPointer(rebasing: $0[tensor.range])) }
+        try withBytes { bytes in
+            // Release builds do not check slices of pointers.
+            precondition(
+                tensor.range.upperBound <= bytes.count,
+                "tensor \(tensor.name) ends at \(tensor.range.upperBound), the file at \(bytes.count)")
+            return try body(UnsafeRawBufferPointer(rebasing: bytes[tensor.range]))
+        }
     }
 
     /// The tensor's values.

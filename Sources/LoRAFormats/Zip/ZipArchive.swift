@@ -36,6 +36,8 @@ public struct ZipArchive: Sendable {
         guard entry.size <= limit else {
             throw FormatError("\(place) has \(entry.size) bytes, more than the \(limit) that are read")
         }
+        // Release builds do not check slices of pointers.
+        precondition(entry.range.upperBound <= storage.bytes.count, "\(place) belongs to another archive")
         let packed = UnsafeRawBufferPointer(rebasing: storage.bytes[entry.range])
         // Deflate cannot shrink further than 1032 to 1: a larger claim is a bomb, and not worth its memory.
         guard entry.method == .stored || entry.size / 1032 <= packed.count else {
