@@ -132,12 +132,14 @@ public struct AdapterFile: Sendable {
         self.record = record
         guard statedDigest == tensorDigest else {
             throw FormatError(
-                "\(Self.tensorsName) is damaged or was replaced: its SHA-256 is \(tensorDigest), but \(Self.recordName) says \(statedDigest)"
+                "\(Self.tensorsName) is damaged or was replaced: its SHA-256 is \(tensorDigest), but "
+                    + "\(Self.recordName) says \(statedDigest)"
             )
         }
         guard record.rank == configuration.rank, record.alpha == configuration.alpha else {
             throw FormatError(
-                "\(Self.recordName) has rank \(record.rank) and alpha \(record.alpha), but \(Self.configurationName) \(configuration.rank) and \(configuration.alpha)"
+                "\(Self.recordName) has rank \(record.rank) and alpha \(record.alpha), but "
+                    + "\(Self.configurationName) \(configuration.rank) and \(configuration.alpha)"
             )
         }
     }
