@@ -87,4 +87,11 @@ struct JSONTests {
             #expect(read?.bitPattern == value.bitPattern)
         }
     }
+
+    @Test("every truncation is refused; no changed byte crashes")
+    func damage() {
+        let text = Array(#"{"a":[1,-2.5e3,"é\u00e9\ud83d\ude00\n"],"b":{"c":null,"d":[true,false,[]]},"e":"😀"}"#.utf8)
+        Damage.truncate(text) { try JSONValue(parsing: $0) }
+        Damage.change(text) { try JSONValue(parsing: try JSONValue(parsing: $0).serialized()) }
+    }
 }

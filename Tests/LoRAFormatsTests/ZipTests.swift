@@ -56,12 +56,14 @@ struct ZipTests {
         #expect(try JSONValue(parsing: json.array)["n"]?.arrayValue?.count == 100)
     }
 
-    @Test("reads what the zip program wrote")
-    func zipProgram() throws {
+    @Test(
+        "reads what the zip program wrote, to a file and to a pipe",
+        arguments: ["zip -r a.zip b.json c", "zip -r - b.json c | cat > a.zip"])
+    func zipProgram(command: String) throws {
         try Support.withDirectory { directory in
             try AtomicFile.write(text, to: directory + "/b.json")
             try AtomicFile.write([9], to: directory + "/c")
-            let zip = try runCommand(["zip", "-r", "a.zip", "b.json", "c"], directory: directory)
+            let zip = try runCommand(["sh", "-c", command], directory: directory)
             try #require(zip.status == 0, "\(zip.output)")
             let archive = try ZipArchive(path: directory + "/a.zip")
             #expect(archive.entries.map(\.name) == ["b.json", "c"])

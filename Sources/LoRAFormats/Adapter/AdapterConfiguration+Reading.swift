@@ -21,7 +21,7 @@ extension AdapterConfiguration {
             rank: rank, alpha: alpha, targetModules: reader.modules("target_modules") ?? .names([]), dropout: dropout,
             usesRankStabilization: reader.flag("use_rslora"), baseModel: members["base_model_name_or_path"]?.stringValue
         )
-        if members["target_modules"].map(\.isNull) ?? true { reader.flaw("target_modules is missing") }
+        if targetModules == .names([]) { reader.flaw("target_modules names no module") }
         excludedModules = reader.modules("exclude_modules")
         layers = reader.layers("layers_to_transform")
         layersPatterns = reader.strings("layers_pattern")

@@ -91,6 +91,11 @@ public struct AdapterFile: Sendable {
     private static func readDirectory(_ path: String, maximumTensors: Int) throws -> AdapterFile {
         let folder = path.hasSuffix("/") ? String(path.dropLast()) : path
         let configuration = try MappedFile(path: "\(folder)/\(configurationName)", limit: maximumConfiguration)
+        if access("\(folder)/\(tensorsName)", F_OK) != 0, access("\(folder)/adapter_model.bin", F_OK) == 0 {
+            throw FormatError(
+                "adapter_model.bin is a pickle, which is not read; save the adapter again as \(tensorsName)",
+                file: folder)
+        }
         let tensors = try SafetensorsFile(path: "\(folder)/\(tensorsName)", limit: maximumTensors)
         let recordPath = "\(folder)/\(recordName)"
         let record = access(recordPath, F_OK) == 0 ? try MappedFile(path: recordPath, limit: maximumRecord) : nil
@@ -127,12 +132,14 @@ public struct AdapterFile: Sendable {
         self.record = record
         guard statedDigest == tensorDigest else {
             throw FormatError(
-                "\(Self.tensorsName) is damaged or was replaced: its SHA-256 is \(tensorDigest), but \(Self.recordName) says \(statedDigest)"
+                "\(Self.tensorsName) is damaged or was replaced: its SHA-256 is \(tensorDigest), but "
+                    + "\(Self.recordName) says \(statedDigest)"
             )
         }
         guard record.rank == configuration.rank, record.alpha == configuration.alpha else {
             throw FormatError(
-                "\(Self.recordName) has rank \(record.rank) and alpha \(record.alpha), but \(Self.configurationName) \(configuration.rank) and \(configuration.alpha)"
+                "\(Self.recordName) has rank \(record.rank) and alpha \(record.alpha), but "
+                    + "\(Self.configurationName) \(configuration.rank) and \(configuration.alpha)"
             )
         }
     }

@@ -37,6 +37,10 @@ public final class GGUFFile: Sendable {
     /// The tensor's bytes in the map; valid as long as this object lives. Mind that Swift may end its life right after
     /// its last use: keep it in a property, or use `withExtendedLifetime`.
     public func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: map.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
+        // Release builds do not check slices of pointers.
+        precondition(
+            tensor.offset >= 0 && tensor.offset + tensor.byteCount <= map.bytes.count,
+            "tensor \(tensor.name) ends at \(tensor.offset + tensor.byteCount), the file at \(map.bytes.count)")
+        return UnsafeRawBufferPointer(rebasing: map.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
     }
 }

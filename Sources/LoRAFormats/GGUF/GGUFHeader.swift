@@ -31,7 +31,8 @@ struct GGUFHeader {
         let magic = try reader.integer(UInt32.self, "the magic number")
         guard magic == Self.magic else {
             throw FormatError(
-                "not a GGUF file: the first 4 bytes are 0x\(String(magic.byteSwapped, radix: 16)), expected 0x47475546 (\"GGUF\")"
+                "not a GGUF file: the first 4 bytes are 0x\(String(magic.byteSwapped, radix: 16)), expected "
+                    + "0x47475546 (\"GGUF\")"
             )
         }
         let version = try reader.integer(UInt32.self, "the version")
@@ -182,7 +183,8 @@ struct GGUFHeader {
         }
         guard ne[0].isMultiple(of: type.blockSize), let byteCount = type.byteCount(of: elementCount) else {
             throw FormatError(
-                "\(what) has rows of \(ne[0]) elements, not whole \(type.name) blocks of \(type.blockSize), or is too large"
+                "\(what) has rows of \(ne[0]) elements, not whole \(type.name) blocks of \(type.blockSize), or "
+                    + "is too large"
             )
         }
         let offset = try reader.count("the offset of \(what)", limit: reader.bytes.count)
@@ -204,7 +206,9 @@ struct GGUFHeader {
             let start = dataOffset + place.relativeOffset
             guard start <= fileSize, place.byteCount <= fileSize - start else {
                 throw FormatError(
-                    "tensor \(FormatError.quoted(place.name)) (described at byte \(place.infoOffset)) has \(place.byteCount) bytes from byte \(start), but the file ends at \(fileSize); it is truncated or damaged"
+                    "tensor \(FormatError.quoted(place.name)) (described at byte \(place.infoOffset)) has "
+                        + "\(place.byteCount) bytes from byte \(start), but the file ends at "
+                        + "\(fileSize); it is truncated or damaged"
                 )
             }
             tensors.append(
@@ -214,7 +218,8 @@ struct GGUFHeader {
         let ordered = tensors.sorted { $0.offset < $1.offset }
         for (first, second) in zip(ordered, ordered.dropFirst()) where first.offset + first.byteCount > second.offset {
             throw FormatError(
-                "tensors \(FormatError.quoted(first.name)) and \(FormatError.quoted(second.name)) overlap at byte \(second.offset)"
+                "tensors \(FormatError.quoted(first.name)) and \(FormatError.quoted(second.name)) overlap at "
+                    + "byte \(second.offset)"
             )
         }
     }

@@ -145,7 +145,7 @@ struct JSONParser {
         skipSpace(text)
         let value = try parseValue(text, depth: depth)
         guard members.updateValue(value, forKey: key) == nil else {
-            throw FormatError("JSON: duplicate key \"\(key.prefix(80))\" at byte \(start)")
+            throw FormatError("JSON: duplicate key \(FormatError.quoted(key)) at byte \(start)")
         }
         skipSpace(text)
     }

@@ -52,7 +52,13 @@ public struct SafetensorsFile: Sendable {
     public func withBytes<Result>(
         of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws -> Result
     ) rethrows -> Result {
-        try withBytes { try body(UnsafeRawBufferPointer(rebasing: $0[tensor.range])) }
+        try withBytes { bytes in
+            // Release builds do not check slices of pointers.
+            precondition(
+                tensor.range.upperBound <= bytes.count,
+                "tensor \(tensor.name) ends at \(tensor.range.upperBound), the file at \(bytes.count)")
+            return try body(UnsafeRawBufferPointer(rebasing: bytes[tensor.range]))
+        }
     }
 
     /// The tensor's values.
@@ -132,12 +138,14 @@ public struct SafetensorsFile: Sendable {
             offsets[1] <= dataSize
         else {
             throw FormatError(
-                "\(what): data_offsets are not two ascending numbers up to the data's \(dataSize) bytes; the file is truncated or damaged"
+                "\(what): data_offsets are not two ascending numbers up to the data's \(dataSize) bytes; the "
+                    + "file is truncated or damaged"
             )
         }
         guard offsets[1] - offsets[0] == byteCount else {
             throw FormatError(
-                "\(what): data_offsets span \(offsets[1] - offsets[0]) bytes, but \(type.rawValue) \(shape) takes \(byteCount)"
+                "\(what): data_offsets span \(offsets[1] - offsets[0]) bytes, but \(type.rawValue) \(shape) "
+                    + "takes \(byteCount)"
             )
         }
         return Tensor(name: name, type: type, shape: shape, range: dataOffset + offsets[0]..<dataOffset + offsets[1])
@@ -159,7 +167,8 @@ public struct SafetensorsFile: Sendable {
         for tensor in tensors {
             guard tensor.range.lowerBound == position else {
                 throw FormatError(
-                    "tensor \(FormatError.quoted(tensor.name)) starts at byte \(tensor.range.lowerBound), expected \(position): a gap or an overlap"
+                    "tensor \(FormatError.quoted(tensor.name)) starts at byte \(tensor.range.lowerBound), "
+                        + "expected \(position): a gap or an overlap"
                 )
             }
             position = tensor.range.upperBound

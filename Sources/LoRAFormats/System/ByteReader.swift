@@ -18,7 +18,8 @@ struct ByteReader {
     mutating func take(_ count: Int, _ what: @autoclosure () -> String) throws(FormatError) -> UnsafeRawBufferPointer {
         guard count >= 0, count <= remaining else {
             throw FormatError(
-                "\(what()) at byte \(offset) needs \(count) bytes, but \(remaining) remain; the file is truncated or damaged"
+                "\(what()) at byte \(offset) needs \(count) bytes, but \(remaining) remain; the file is "
+                    + "truncated or damaged"
             )
         }
         defer { offset += count }

@@ -36,6 +36,8 @@ public struct ZipArchive: Sendable {
         guard entry.size <= limit else {
             throw FormatError("\(place) has \(entry.size) bytes, more than the \(limit) that are read")
         }
+        // Release builds do not check slices of pointers.
+        precondition(entry.range.upperBound <= storage.bytes.count, "\(place) belongs to another archive")
         let packed = UnsafeRawBufferPointer(rebasing: storage.bytes[entry.range])
         // Deflate cannot shrink further than 1032 to 1: a larger claim is a bomb, and not worth its memory.
         guard entry.method == .stored || entry.size / 1032 <= packed.count else {
@@ -50,7 +52,8 @@ public struct ZipArchive: Sendable {
             let checksum = Deflate.checksum(UnsafeRawBufferPointer(output))
             guard checksum == entry.checksum else {
                 throw FormatError(
-                    "\(place) is damaged: its CRC-32 is \(String(checksum, radix: 16)), expected \(String(entry.checksum, radix: 16))"
+                    "\(place) is damaged: its CRC-32 is \(String(checksum, radix: 16)), expected "
+                        + "\(String(entry.checksum, radix: 16))"
                 )
             }
         }
@@ -81,7 +84,8 @@ enum Deflate {
         case Z_STREAM_END where stream.avail_out == 0 && stream.avail_in == 0: return
         case Z_STREAM_END where stream.avail_out > 0:
             throw FormatError(
-                "\(place) is damaged: it inflates to \(output.count - Int(stream.avail_out)) bytes, expected \(output.count)"
+                "\(place) is damaged: it inflates to \(output.count - Int(stream.avail_out)) bytes, expected "
+                    + "\(output.count)"
             )
         case Z_STREAM_END:
             throw FormatError("\(place) is damaged: \(stream.avail_in) bytes follow the end of its packed data")

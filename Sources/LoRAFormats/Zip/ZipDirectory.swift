@@ -25,7 +25,8 @@ struct ZipDirectory {
         }
         guard Int(start) + Int(size) == end else {
             throw FormatError(
-                "ZIP directory at byte \(start) with \(size) bytes does not end at the end record at byte \(end); the file is damaged"
+                "ZIP directory at byte \(start) with \(size) bytes does not end at the end record at byte "
+                    + "\(end); the file is damaged"
             )
         }
         directoryStart = Int(start)
