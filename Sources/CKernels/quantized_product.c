@@ -50,6 +50,21 @@ LORA_INLINE void LORA_NAME(decode_nibbles)(floats w[PARTS], const uint8_t *q, fl
 #endif
 }
 
+/// 32 nibbles with a fifth bit each: value i becomes i * scale + offset.
+LORA_INLINE void LORA_NAME(decode_fives)(floats w[PARTS], const uint8_t *high, const uint8_t *q, float scale,
+                                         float offset) {
+    int32_t bits;
+    __builtin_memcpy(&bits, high, sizeof bits);
+#pragma clang loop unroll(full)
+    for (int p = 0; p < PARTS; p++) {
+        bytes_of_lanes bytes;
+        __builtin_memcpy(&bytes, q + p * LORA_LANES % 16, sizeof bytes);
+        ints number = __builtin_convertvector(bytes, ints) >> (p * LORA_LANES / 16 * 4) & 15;
+        number |= ((ints)bits >> (v_lane_numbers() + p * LORA_LANES) & 1) << 4;
+        w[p] = __builtin_convertvector(number, floats) * scale + offset;
+    }
+}
+
 /// 32 weights as floats, exactly what lora_dequantize gives.
 LORA_INLINE void LORA_NAME(decode)(floats w[PARTS], const uint8_t *block, const lora_type type) {
     if (type == LORA_Q4_0) {
@@ -58,6 +73,12 @@ LORA_INLINE void LORA_NAME(decode)(floats w[PARTS], const uint8_t *block, const 
     } else if (type == LORA_Q4_1) {
         lora_floats4 scale_and_offset = LORA_NAME(two_halves)(block);
         LORA_NAME(decode_nibbles)(w, block + 4, scale_and_offset[0], scale_and_offset[1]);
+    } else if (type == LORA_Q5_0) {
+        float scale = LORA_NAME(two_halves)(block)[0];
+        LORA_NAME(decode_fives)(w, block + 2, block + 6, scale, -16 * scale);
+    } else if (type == LORA_Q5_1) {
+        lora_floats4 scale_and_offset = LORA_NAME(two_halves)(block);
+        LORA_NAME(decode_fives)(w, block + 4, block + 8, scale_and_offset[0], scale_and_offset[1]);
     } else {
         float scale = type == LORA_Q8_0 ? LORA_NAME(two_halves)(block)[0] : 0;
 #pragma clang loop unroll(full)
@@ -88,7 +109,65 @@ LORA_INLINE void LORA_NAME(decode)(floats w[PARTS], const uint8_t *block, const 
     }
 }
 
-/// y (rows,columns) overwritten or added to, for `columns` rows of W; K a multiple of 32.
+/// The sixteen or eight scales and offsets of a block of 256, in floats: a weight is its number times scale plus offset.
+LORA_INLINE void LORA_NAME(unpack)(float scales[16], float offsets[16], const uint8_t *block, const lora_type type) {
+    eight_bytes first, second;
+    if (type == LORA_Q6_K) {  // ql[128], qh[64], signed scales[16], d
+        float d = LORA_NAME(two_halves)(block + 206)[1];
+        signed_eight_bytes low, high;
+        __builtin_memcpy(&low, block + 192, sizeof low);
+        __builtin_memcpy(&high, block + 200, sizeof high);
+        lora_floats8 a = __builtin_convertvector(low, lora_floats8) * d;
+        lora_floats8 b = __builtin_convertvector(high, lora_floats8) * d;
+        __builtin_memcpy(scales, &a, sizeof a);
+        __builtin_memcpy(scales + 8, &b, sizeof b);
+        a *= -32.0f, b *= -32.0f;
+        __builtin_memcpy(offsets, &a, sizeof a);
+        __builtin_memcpy(offsets + 8, &b, sizeof b);
+        return;
+    }
+    // d, dmin, then eight scales and eight minima of six bits in twelve bytes: the first four of each lie in the low
+    // bits of bytes 0-3 and 4-7; of the last four, four bits lie in bytes 8-11 and two above those of the first.
+    uint32_t part[3], packed[4];
+    __builtin_memcpy(part, block + 4, sizeof part);
+    packed[0] = part[0] & 0x3f3f3f3f;
+    packed[1] = (part[2] & 0x0f0f0f0f) | (part[0] >> 2 & 0x30303030);
+    packed[2] = part[1] & 0x3f3f3f3f;
+    packed[3] = (part[2] >> 4 & 0x0f0f0f0f) | (part[1] >> 2 & 0x30303030);
+    __builtin_memcpy(&first, packed, sizeof first);
+    __builtin_memcpy(&second, packed + 2, sizeof second);
+    lora_floats4 d = LORA_NAME(two_halves)(block);
+    lora_floats8 a = __builtin_convertvector(first, lora_floats8) * d[0];
+    lora_floats8 b = __builtin_convertvector(second, lora_floats8) * -d[1];
+    __builtin_memcpy(scales, &a, sizeof a);
+    __builtin_memcpy(offsets, &b, sizeof b);
+}
+
+/// The 32 weights of part `s` of 8 of a block of 256.
+LORA_INLINE void LORA_NAME(decode_part)(floats w[PARTS], const uint8_t *block, const float scales[16],
+                                        const float offsets[16], size_t s, const lora_type type) {
+    // Where the low four bits lie, where the bits above them, and how far up in their bytes.
+    const uint8_t *low = block + (type == LORA_Q4_K ? 16 : 48) + s / 2 * 32, *high = block + 16;
+    int low_shift = (int)(s % 2) * 4, high_shift = (int)s, mask = 1;
+    if (type == LORA_Q6_K) {
+        low = block + s / 4 * 64 + s % 2 * 32, high = block + 128 + s / 4 * 32;
+        low_shift = (int)(s % 4 / 2) * 4, high_shift = (int)(s % 4) * 2, mask = 3;
+    }
+#pragma clang loop unroll(full)
+    for (int p = 0; p < PARTS; p++) {
+        bytes_of_lanes bytes;
+        __builtin_memcpy(&bytes, low + p * LORA_LANES, sizeof bytes);
+        ints number = __builtin_convertvector(bytes, ints) >> low_shift & 15;
+        if (type != LORA_Q4_K) {
+            __builtin_memcpy(&bytes, high + p * LORA_LANES, sizeof bytes);
+            number |= (__builtin_convertvector(bytes, ints) >> high_shift & mask) << 4;
+        }
+        size_t scale = type == LORA_Q6_K ? 2 * s + (size_t)(p * LORA_LANES / 16) : s;
+        w[p] = __builtin_convertvector(number, floats) * scales[scale] + offsets[scale];
+    }
+}
+
+/// y (rows,columns) overwritten or added to, for `columns` rows of W; K a multiple of 32, or of 256 for K-quants.
 LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, const int rows, const int columns, float *y,
                                   size_t y_stride, const float *x, size_t x_stride, const uint8_t *W, size_t W_bytes,
                                   size_t K, int add) {
@@ -97,17 +176,29 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) sums[i][j] = v_splat(0);
-    for (size_t k = 0; k < K; k += 32, W += bytes) {
+    const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
+    const uint8_t *block = W;
+    float scales[8][16], offsets[8][16];
+    for (size_t k = 0; k < K; k += 32) {
+        const size_t part = k / 32 % 8;
+        if (large && part == 0)
+#pragma clang loop unroll(full)
+            for (int j = 0; j < columns; j++)
+                LORA_NAME(unpack)(scales[j], offsets[j], block + (size_t)j * W_bytes, type);
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) {
             floats w[PARTS];
-            LORA_NAME(decode)(w, W + (size_t)j * W_bytes, type);
+            if (large)
+                LORA_NAME(decode_part)(w, block + (size_t)j * W_bytes, scales[j], offsets[j], part, type);
+            else
+                LORA_NAME(decode)(w, block + (size_t)j * W_bytes, type);
 #pragma clang loop unroll(full)
             for (int p = 0; p < PARTS; p++)
 #pragma clang loop unroll(full)
                 for (int i = 0; i < rows; i++)
                     sums[i][j] += w[p] * v_load(x + (size_t)i * x_stride + k + (size_t)p * LORA_LANES);
         }
+        if (!large || part == 7) block += bytes;
     }
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
@@ -157,7 +248,7 @@ LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, flo
 LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
                                     const uint8_t *W, size_t M, size_t N, size_t K) {
     const size_t element = bytes / 32, whole = K / 32 * 32, left = K - whole;
-    const size_t W_bytes = left ? K * element : whole / 32 * bytes;
+    const size_t W_bytes = left ? K * element : whole / (type >= LORA_Q4_K && type <= LORA_Q6_K ? 256 : 32) * bytes;
     LORA_NAME(matrix)(type, bytes, y, y_stride, x, K, W, W_bytes, M, N, whole, 0);
     if (left == 0) return;
     for (size_t m = 0; m < M; m += MOST_ROWS) {
@@ -173,27 +264,8 @@ LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, fl
     }
 }
 
-/// The columns of y from parts of GROUP rows that lora_dequantize writes, CHUNK weights of each at a time.
-static int LORA_NAME(dequantized)(float *y, size_t y_stride, const float *x, const uint8_t *W, lora_type type, size_t M,
-                                  size_t N, size_t K, size_t block, size_t bytes) {
-    float values[GROUP * CHUNK];
-    for (size_t n = 0; n < N; n += GROUP) {
-        size_t rows = N - n < GROUP ? N - n : GROUP;
-        for (size_t k = 0; k < K; k += CHUNK) {
-            size_t count = K - k < CHUNK ? K - k : CHUNK;
-            for (size_t i = 0; i < rows; i++) {
-                const uint8_t *from = W + ((n + i) * K + k) / block * bytes;
-                if (lora_dequantize(values + i * CHUNK, from, type, count) != 0) return -1;
-            }
-            LORA_NAME(matrix)(LORA_F32, 128, y + n, y_stride, x + k, K, (const uint8_t *)values, CHUNK * sizeof(float),
-                              M, rows, count, k > 0);
-        }
-    }
-    return 0;
-}
-
 static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
-                                        block_format format, size_t M, size_t N, size_t K) {
+                                        size_t M, size_t N, size_t K) {
     switch (type) {
     case LORA_F32: LORA_NAME(decoded)(LORA_F32, 128, y, y_stride, x, W, M, N, K); return 0;
     case LORA_F16: LORA_NAME(decoded)(LORA_F16, 64, y, y_stride, x, W, M, N, K); return 0;
@@ -201,8 +273,13 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
     case LORA_Q4_0: LORA_NAME(decoded)(LORA_Q4_0, 18, y, y_stride, x, W, M, N, K); return 0;
     case LORA_Q4_1: LORA_NAME(decoded)(LORA_Q4_1, 20, y, y_stride, x, W, M, N, K); return 0;
     case LORA_Q8_0: LORA_NAME(decoded)(LORA_Q8_0, 34, y, y_stride, x, W, M, N, K); return 0;
-    default: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, format.weights, format.bytes);
+    case LORA_Q5_0: LORA_NAME(decoded)(LORA_Q5_0, 22, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q5_1: LORA_NAME(decoded)(LORA_Q5_1, 24, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q4_K: LORA_NAME(decoded)(LORA_Q4_K, 144, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q5_K: LORA_NAME(decoded)(LORA_Q5_K, 176, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q6_K: LORA_NAME(decoded)(LORA_Q6_K, 210, y, y_stride, x, W, M, N, K); return 0;
     }
+    return -1;
 }
 
 #undef PARTS
@@ -213,33 +290,28 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 #include "half.h"
 #include "lora_kernels.h"
 
-enum {
-    STRIP = 64,   // rows of W at a time
-    GROUP = 8,    // rows that are dequantised at a time
-    CHUNK = 512,  // weights of each
-};
+enum { STRIP = 64 };  // rows of W at a time
 
-typedef struct block_format {
-    size_t weights, bytes;  // of one block
-} block_format;
-
-/// No weights for an unknown type.
-static block_format format_of(lora_type type) {
+/// The weights of one block, 0 for an unknown type.
+static size_t block_of(lora_type type) {
     switch (type) {
-    case LORA_F32: return (block_format){1, 4};
+    case LORA_F32:
     case LORA_F16:
-    case LORA_BF16: return (block_format){1, 2};
-    case LORA_Q4_0: return (block_format){32, 18};
-    case LORA_Q4_1: return (block_format){32, 20};
-    case LORA_Q5_0: return (block_format){32, 22};
-    case LORA_Q5_1: return (block_format){32, 24};
-    case LORA_Q8_0: return (block_format){32, 34};
-    case LORA_Q4_K: return (block_format){256, 144};
-    case LORA_Q5_K: return (block_format){256, 176};
-    case LORA_Q6_K: return (block_format){256, 210};
+    case LORA_BF16: return 1;
+    case LORA_Q4_0:
+    case LORA_Q4_1:
+    case LORA_Q5_0:
+    case LORA_Q5_1:
+    case LORA_Q8_0: return 32;
+    case LORA_Q4_K:
+    case LORA_Q5_K:
+    case LORA_Q6_K: return 256;
     }
-    return (block_format){0, 0};
+    return 0;
 }
+
+typedef uint8_t eight_bytes __attribute__((ext_vector_type(8)));
+typedef int8_t signed_eight_bytes __attribute__((ext_vector_type(8)));
 
 #define bytes_of_lanes LORA_NAME(bytes_of_lanes)
 #define signed_bytes_of_lanes LORA_NAME(signed_bytes_of_lanes)
@@ -248,15 +320,13 @@ static block_format format_of(lora_type type) {
 #define LORA_FILE "quantized_product.c"
 #include "variants.h"
 
-typedef int product_function(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
-                             block_format format, size_t M, size_t N, size_t K);
-static product_function *const quantized_product_variants[] = LORA_VARIANTS(quantized_product);
+LORA_DISPATCH(quantized_product);
 
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
                            size_t K) {
-    block_format format = format_of(type);
-    if (format.weights == 0 || K % format.weights != 0) return -1;
-    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, format, M, N, K);
+    size_t block = block_of(type);
+    if (block == 0 || K % block != 0) return -1;
+    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, M, N, K);
 }
 
 #endif
