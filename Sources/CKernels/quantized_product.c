@@ -3,92 +3,15 @@
 // Every element of y is one set of lanes over K, in an order that does not depend on the number of rows.
 #ifdef LORA_LANES
 
-enum { LORA_NAME(PARTS) = 32 / LORA_LANES };
-#define PARTS LORA_NAME(PARTS)
+#include "quantized_blocks.h"
+
 #if LORA_ROWS == 8
 #define MOST_ROWS 4
 #else
 #define MOST_ROWS 2
 #endif
 
-typedef uint8_t bytes_of_lanes __attribute__((ext_vector_type(LORA_LANES)));
-typedef int8_t signed_bytes_of_lanes __attribute__((ext_vector_type(LORA_LANES)));
-typedef uint16_t shorts_of_lanes __attribute__((ext_vector_type(LORA_LANES)));
-
-/// The two halves at p, of which a block's scale is the first; reads four bytes, which every block has.
-LORA_INLINE lora_floats4 LORA_NAME(two_halves)(const uint8_t *p) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, p, sizeof bits);
-#if LORA_LANES >= 8
-    // One load of both, which the empty statement keeps whole: a half inserted into a register instead would wait for
-    // that register's last use, and blocks would follow each other one by one.
-    __m128i both = _mm_cvtsi32_si128((int32_t)bits);
-    __asm__("" : "+x"(both));
-    return (lora_floats4)_mm_cvtph_ps(both);
-#else
-    return (lora_floats4){from_half((uint16_t)bits), from_half((uint16_t)(bits >> 16)), 0, 0};
-#endif
-}
-
-/// 32 nibbles, low halves of the bytes first: value i becomes i * scale + offset.
-LORA_INLINE void LORA_NAME(decode_nibbles)(floats w[PARTS], const uint8_t *q, float scale, float offset) {
-#if LORA_LANES == 16
-    // A vector holds all sixteen values: they are looked up, and vpermps reads the low four bits alone.
-    __m512 table = __builtin_convertvector(v_lane_numbers(), floats) * scale + offset;
-    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)q));
-    w[0] = _mm512_permutexvar_ps(bytes, table);
-    w[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table);
-#else
-    bytes_of_lanes bytes;
-#pragma clang loop unroll(full)
-    for (int j = 0; j < PARTS / 2; j++) {
-        __builtin_memcpy(&bytes, q + j * LORA_LANES, sizeof bytes);
-        ints wide = __builtin_convertvector(bytes, ints);
-        w[j] = __builtin_convertvector(wide & 15, floats) * scale + offset;
-        w[j + PARTS / 2] = __builtin_convertvector(wide >> 4, floats) * scale + offset;
-    }
-#endif
-}
-
-/// 32 weights as floats, exactly what lora_dequantize gives.
-LORA_INLINE void LORA_NAME(decode)(floats w[PARTS], const uint8_t *block, const lora_type type) {
-    if (type == LORA_Q4_0) {
-        float scale = LORA_NAME(two_halves)(block)[0];
-        LORA_NAME(decode_nibbles)(w, block + 2, scale, -8 * scale);
-    } else if (type == LORA_Q4_1) {
-        lora_floats4 scale_and_offset = LORA_NAME(two_halves)(block);
-        LORA_NAME(decode_nibbles)(w, block + 4, scale_and_offset[0], scale_and_offset[1]);
-    } else {
-        float scale = type == LORA_Q8_0 ? LORA_NAME(two_halves)(block)[0] : 0;
-#pragma clang loop unroll(full)
-        for (int j = 0; j < PARTS; j++) {
-            const int at = j * LORA_LANES;
-            if (type == LORA_Q8_0) {
-                signed_bytes_of_lanes bytes;
-                __builtin_memcpy(&bytes, block + 2 + at, sizeof bytes);
-                w[j] = __builtin_convertvector(__builtin_convertvector(bytes, ints), floats) * scale;
-            } else if (type == LORA_F32) {
-                __builtin_memcpy(&w[j], block + 4 * at, sizeof w[j]);
-            } else {
-                shorts_of_lanes shorts;
-                __builtin_memcpy(&shorts, block + 2 * at, sizeof shorts);
-                if (type == LORA_BF16) {
-                    w[j] = (floats)(__builtin_convertvector(shorts, ints) << 16);
-                } else {
-#if LORA_LANES == 16
-                    w[j] = _mm512_cvtph_ps((__m256i)shorts);
-#elif LORA_LANES == 8
-                    w[j] = _mm256_cvtph_ps((__m128i)shorts);
-#else
-                    for (int i = 0; i < LORA_LANES; i++) w[j][i] = from_half(shorts[i]);
-#endif
-                }
-            }
-        }
-    }
-}
-
-/// y (rows,columns) overwritten or added to, for `columns` rows of W; K a multiple of 32.
+/// y (rows,columns) overwritten or added to, for `columns` rows of W; K a multiple of 32, or of 256 for K-quants.
 LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, const int rows, const int columns, float *y,
                                   size_t y_stride, const float *x, size_t x_stride, const uint8_t *W, size_t W_bytes,
                                   size_t K, int add) {
@@ -97,17 +20,29 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) sums[i][j] = v_splat(0);
-    for (size_t k = 0; k < K; k += 32, W += bytes) {
+    const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
+    const uint8_t *block = W;
+    float scales[8][16], offsets[8][16];
+    for (size_t k = 0; k < K; k += 32) {
+        const size_t part = k / 32 % 8;
+        if (large && part == 0)
+#pragma clang loop unroll(full)
+            for (int j = 0; j < columns; j++)
+                LORA_NAME(unpack)(scales[j], offsets[j], block + (size_t)j * W_bytes, type);
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) {
             floats w[PARTS];
-            LORA_NAME(decode)(w, W + (size_t)j * W_bytes, type);
+            if (large)
+                LORA_NAME(decode_part)(w, block + (size_t)j * W_bytes, scales[j], offsets[j], part, type);
+            else
+                LORA_NAME(decode)(w, block + (size_t)j * W_bytes, type);
 #pragma clang loop unroll(full)
             for (int p = 0; p < PARTS; p++)
 #pragma clang loop unroll(full)
                 for (int i = 0; i < rows; i++)
                     sums[i][j] += w[p] * v_load(x + (size_t)i * x_stride + k + (size_t)p * LORA_LANES);
         }
+        if (!large || part == 7) block += bytes;
     }
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
@@ -157,7 +92,7 @@ LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, flo
 LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
                                     const uint8_t *W, size_t M, size_t N, size_t K) {
     const size_t element = bytes / 32, whole = K / 32 * 32, left = K - whole;
-    const size_t W_bytes = left ? K * element : whole / 32 * bytes;
+    const size_t W_bytes = left ? K * element : whole / (type >= LORA_Q4_K && type <= LORA_Q6_K ? 256 : 32) * bytes;
     LORA_NAME(matrix)(type, bytes, y, y_stride, x, K, W, W_bytes, M, N, whole, 0);
     if (left == 0) return;
     for (size_t m = 0; m < M; m += MOST_ROWS) {
@@ -173,27 +108,8 @@ LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, fl
     }
 }
 
-/// The columns of y from parts of GROUP rows that lora_dequantize writes, CHUNK weights of each at a time.
-static int LORA_NAME(dequantized)(float *y, size_t y_stride, const float *x, const uint8_t *W, lora_type type, size_t M,
-                                  size_t N, size_t K, size_t block, size_t bytes) {
-    float values[GROUP * CHUNK];
-    for (size_t n = 0; n < N; n += GROUP) {
-        size_t rows = N - n < GROUP ? N - n : GROUP;
-        for (size_t k = 0; k < K; k += CHUNK) {
-            size_t count = K - k < CHUNK ? K - k : CHUNK;
-            for (size_t i = 0; i < rows; i++) {
-                const uint8_t *from = W + ((n + i) * K + k) / block * bytes;
-                if (lora_dequantize(values + i * CHUNK, from, type, count) != 0) return -1;
-            }
-            LORA_NAME(matrix)(LORA_F32, 128, y + n, y_stride, x + k, K, (const uint8_t *)values, CHUNK * sizeof(float),
-                              M, rows, count, k > 0);
-        }
-    }
-    return 0;
-}
-
 static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
-                                        block_format format, size_t M, size_t N, size_t K) {
+                                        size_t M, size_t N, size_t K) {
     switch (type) {
     case LORA_F32: LORA_NAME(decoded)(LORA_F32, 128, y, y_stride, x, W, M, N, K); return 0;
     case LORA_F16: LORA_NAME(decoded)(LORA_F16, 64, y, y_stride, x, W, M, N, K); return 0;
@@ -201,11 +117,15 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
     case LORA_Q4_0: LORA_NAME(decoded)(LORA_Q4_0, 18, y, y_stride, x, W, M, N, K); return 0;
     case LORA_Q4_1: LORA_NAME(decoded)(LORA_Q4_1, 20, y, y_stride, x, W, M, N, K); return 0;
     case LORA_Q8_0: LORA_NAME(decoded)(LORA_Q8_0, 34, y, y_stride, x, W, M, N, K); return 0;
-    default: return LORA_NAME(dequantized)(y, y_stride, x, W, type, M, N, K, format.weights, format.bytes);
+    case LORA_Q5_0: LORA_NAME(decoded)(LORA_Q5_0, 22, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q5_1: LORA_NAME(decoded)(LORA_Q5_1, 24, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q4_K: LORA_NAME(decoded)(LORA_Q4_K, 144, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q5_K: LORA_NAME(decoded)(LORA_Q5_K, 176, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_Q6_K: LORA_NAME(decoded)(LORA_Q6_K, 210, y, y_stride, x, W, M, N, K); return 0;
     }
+    return -1;
 }
 
-#undef PARTS
 #undef MOST_ROWS
 
 #else
@@ -213,50 +133,36 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 #include "half.h"
 #include "lora_kernels.h"
 
-enum {
-    STRIP = 64,   // rows of W at a time
-    GROUP = 8,    // rows that are dequantised at a time
-    CHUNK = 512,  // weights of each
-};
+enum { STRIP = 64 };  // rows of W at a time
 
-typedef struct block_format {
-    size_t weights, bytes;  // of one block
-} block_format;
-
-/// No weights for an unknown type.
-static block_format format_of(lora_type type) {
+/// The weights of one block, 0 for an unknown type.
+static size_t block_of(lora_type type) {
     switch (type) {
-    case LORA_F32: return (block_format){1, 4};
+    case LORA_F32:
     case LORA_F16:
-    case LORA_BF16: return (block_format){1, 2};
-    case LORA_Q4_0: return (block_format){32, 18};
-    case LORA_Q4_1: return (block_format){32, 20};
-    case LORA_Q5_0: return (block_format){32, 22};
-    case LORA_Q5_1: return (block_format){32, 24};
-    case LORA_Q8_0: return (block_format){32, 34};
-    case LORA_Q4_K: return (block_format){256, 144};
-    case LORA_Q5_K: return (block_format){256, 176};
-    case LORA_Q6_K: return (block_format){256, 210};
+    case LORA_BF16: return 1;
+    case LORA_Q4_0:
+    case LORA_Q4_1:
+    case LORA_Q5_0:
+    case LORA_Q5_1:
+    case LORA_Q8_0: return 32;
+    case LORA_Q4_K:
+    case LORA_Q5_K:
+    case LORA_Q6_K: return 256;
     }
-    return (block_format){0, 0};
+    return 0;
 }
-
-#define bytes_of_lanes LORA_NAME(bytes_of_lanes)
-#define signed_bytes_of_lanes LORA_NAME(signed_bytes_of_lanes)
-#define shorts_of_lanes LORA_NAME(shorts_of_lanes)
 
 #define LORA_FILE "quantized_product.c"
 #include "variants.h"
 
-typedef int product_function(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
-                             block_format format, size_t M, size_t N, size_t K);
-static product_function *const quantized_product_variants[] = LORA_VARIANTS(quantized_product);
+LORA_DISPATCH(quantized_product);
 
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
                            size_t K) {
-    block_format format = format_of(type);
-    if (format.weights == 0 || K % format.weights != 0) return -1;
-    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, format, M, N, K);
+    size_t block = block_of(type);
+    if (block == 0 || K % block != 0) return -1;
+    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, M, N, K);
 }
 
 #endif
