@@ -33,7 +33,8 @@ extension ChatTemplate {
             let start = try prefixLength(of: bytes, messages[..<index], isPrompt: true, index + 1, variables)
             let isLast = index == messages.count - 1
             let end =
-                isLast ? bytes.count : try prefixLength(of: bytes, messages[...index], isPrompt: false, index + 1, variables)
+                isLast
+                ? bytes.count : try prefixLength(of: bytes, messages[...index], isPrompt: false, index + 1, variables)
             guard start <= end else {
                 throw TemplateError(
                     line: 1, message: "the turn of message \(index + 1) is shorter than the prompt for it")

@@ -250,7 +250,8 @@ struct ArgumentValues {
     func bind(_ names: [String], for function: String, at line: Int) throws(TemplateError) -> [Value?] {
         guard positional.count <= names.count else {
             throw TemplateError(
-                line: line, message: "'\(function)' takes at most \(names.count) arguments, \(positional.count) are given")
+                line: line,
+                message: "'\(function)' takes at most \(names.count) arguments, \(positional.count) are given")
         }
         var values: [Value?] = positional + Array(repeating: nil, count: names.count - positional.count)
         for (name, value) in keywords {

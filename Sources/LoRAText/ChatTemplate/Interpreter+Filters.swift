@@ -142,7 +142,9 @@ extension Interpreter {
         let killsWords = try flag(values[1])
         let end = try optionalText(values[2], "end", of: "truncate") ?? Text("...")
         let leeway = try integer(values[3], 5, "leeway", of: "truncate")
-        guard length >= end.count, leeway >= 0 else { throw failure("'truncate' needs a length of at least \(end.count)") }
+        guard length >= end.count, leeway >= 0 else {
+            throw failure("'truncate' needs a length of at least \(end.count)")
+        }
         if text.count - leeway <= length { return text }
         let kept = text.scalars[..<(length - end.count)]
         let lastSpace = killsWords ? nil : kept.lastIndex(of: " ")

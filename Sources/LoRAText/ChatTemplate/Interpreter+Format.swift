@@ -46,7 +46,8 @@ extension Interpreter {
         return .string(Text(result))
     }
 
-    private func readConversion(_ scalars: [Unicode.Scalar], _ position: inout Int) throws(TemplateError) -> Conversion {
+    private func readConversion(_ scalars: [Unicode.Scalar], _ position: inout Int) throws(TemplateError) -> Conversion
+    {
         var conversion = Conversion()
         flags: while position < scalars.count {
             switch scalars[position] {

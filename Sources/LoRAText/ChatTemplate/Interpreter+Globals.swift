@@ -53,7 +53,8 @@ extension Interpreter {
         let stop = try integer(values[1], first, "stop", of: "range")
         let step = try integer(values[2], 1, "step", of: "range")
         guard step != 0 else { throw failure("the step of 'range' cannot be zero") }
-        let (distance, overflow) = step > 0 ? stop.subtractingReportingOverflow(start) : start.subtractingReportingOverflow(stop)
+        let (distance, overflow) =
+            step > 0 ? stop.subtractingReportingOverflow(start) : start.subtractingReportingOverflow(stop)
         if distance <= 0 && !overflow { return RangeValue(start: start, stop: stop, step: step, count: 0) }
         guard !overflow, (UInt(distance) - 1) / step.magnitude < UInt(TemplateLimit.range) else {
             throw failure("the range has more than \(TemplateLimit.range) elements")

@@ -69,7 +69,8 @@ extension Interpreter {
             var rest = arguments
             guard !rest.positional.isEmpty else { throw failure("'map' needs a filter or an attribute") }
             let name = try text(rest.positional.removeFirst(), "filter", of: "map").string
-            transform = { [unowned self] element throws(TemplateError) in try self.applyFilter(name, to: element, rest) }
+            transform = { [unowned self] element throws(TemplateError) in try self.applyFilter(name, to: element, rest)
+            }
         }
         let source = try iterator(over: value)
         return .generator(
@@ -99,7 +100,9 @@ extension Interpreter {
                         try self.step()
                         let operand = try self.picked(element, attribute)
                         let holds =
-                            if let test { try self.applyTest(test, to: operand, rest) } else { try self.isTrue(operand) }
+                            if let test { try self.applyTest(test, to: operand, rest) } else {
+                                try self.isTrue(operand)
+                            }
                         if holds == wanted { return element }
                     }
                     return nil

@@ -129,7 +129,8 @@ extension Interpreter {
         let empty = Text("")
         let found = parts.count == 2
         let three: [Text] =
-            found ? [parts[0], separator, parts[1]] : name == "partition" ? [text, empty, empty] : [empty, empty, text]
+            found
+            ? [parts[0], separator, parts[1]] : name == "partition" ? [text, empty, empty] : [empty, empty, text]
         return .tuple(try makeList(three.map { .string($0) }))
     }
 

@@ -267,7 +267,9 @@ extension Parser {
         }
         try expect(symbol: "]")
         if items.count == 1 { return items[0] }
-        for case .slice in items.map(\.kind) { throw error("slices in several dimensions are not supported", line: line) }
+        for case .slice in items.map(\.kind) {
+            throw error("slices in several dimensions are not supported", line: line)
+        }
         return try node(.tuple(items), line: line, over: items.map(\.height))
     }
 
