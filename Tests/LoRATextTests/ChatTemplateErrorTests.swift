@@ -21,7 +21,7 @@ struct ChatTemplateErrorTests {
             ("a\nb\n{{ 1 / 0 }}\n", 3, "division by zero"),
             ("{% if true %}\n\n  {{ missing.name }}\n{% endif %}", 3, "'missing' is undefined"),
             ("{# one\ntwo #}\n{% for x in 5 %}{% endfor %}", 3, "'int' cannot be iterated over"),
-            ("x\n{{ messages[0].content | nosuch }}", 2, "there is no filter 'nosuch'"),
+            ("x\n{{ 'content' | nosuch }}", 2, "there is no filter 'nosuch'"),
             ("{{ 'a\nb' }}\n{{ [1].append(2) }}", 3, "unsafe"),
             ("{% macro m(x) %}\n{{ x + 1 }}\n{% endmacro %}\n{{ m('a') }}", 2, "'+' is not defined"),
             ("{% if x %}\n{% endfor %}", 2, "unknown tag 'endfor', expected '{% elif %}'"),
@@ -40,66 +40,75 @@ struct ChatTemplateErrorTests {
         #expect(error?.description.hasPrefix("chat template, line \(line): ") == true)
     }
 
+    /// A hostile template, which test reports show by its name.
+    struct Hostile: Sendable, CustomTestStringConvertible {
+        let testDescription: String
+        let source: String
+
+        init(_ name: String, _ source: String) {
+            testDescription = name
+            self.source = source
+        }
+    }
+
     @Test(
         "Hostile templates end with an error",
         arguments: [
-            ("brackets", String(repeating: "(", count: 100_000)),
-            ("lists", "{{ " + String(repeating: "[", count: 5000) + String(repeating: "]", count: 5000) + " }}"),
-            ("negations", "{{ " + String(repeating: "not ", count: 5000) + "1 }}"),
-            ("signs", "{{ " + String(repeating: "-", count: 5000) + "1 }}"),
-            ("sums", "{{ 1" + String(repeating: " + 1", count: 5000) + " }}"),
-            ("filters", "{{ 'a'" + String(repeating: "|upper", count: 5000) + " }}"),
-            ("members", "{{ a" + String(repeating: ".b", count: 5000) + " }}"),
-            ("conditionals", "{{ 1" + String(repeating: " if 0 else 1", count: 5000) + " }}"),
-            ("blocks", String(repeating: "{% if true %}", count: 5000) + String(repeating: "{% endif %}", count: 5000)),
-            ("recursion", "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}"),
-            ("deep recursion", "{% macro m(n) %}{{ [[[[m([n])]]]] }}{% endmacro %}{{ m(0) }}"),
-            ("nested loops", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
-            ("range", "{{ range(100001)|length }}"),
-            ("repetition", "{{ 'x' * 1000000000000 }}"),
-            ("overflowing repetition", "{{ 'xy' * 9223372036854775807 }}"),
-            ("output", "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}"),
-            (
+            Hostile("brackets", "{{ " + String(repeating: "(", count: 100_000)),
+            Hostile("lists", "{{ " + String(repeating: "[", count: 5000) + String(repeating: "]", count: 5000) + " }}"),
+            Hostile("negations", "{{ " + String(repeating: "not ", count: 5000) + "1 }}"),
+            Hostile("signs", "{{ " + String(repeating: "-", count: 5000) + "1 }}"),
+            Hostile("sums", "{{ 1" + String(repeating: " + 1", count: 5000) + " }}"),
+            Hostile("filters", "{{ 'a'" + String(repeating: "|upper", count: 5000) + " }}"),
+            Hostile("members", "{{ a" + String(repeating: ".b", count: 5000) + " }}"),
+            Hostile("conditionals", "{{ 1" + String(repeating: " if 0 else 1", count: 5000) + " }}"),
+            Hostile(
+                "blocks",
+                String(repeating: "{% if true %}", count: 5000) + String(repeating: "{% endif %}", count: 5000)),
+            Hostile("recursion", "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}"),
+            Hostile("deep recursion", "{% macro m(n) %}{{ [[[[m([n])]]]] }}{% endmacro %}{{ m(0) }}"),
+            Hostile("nested loops", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
+            Hostile("range", "{{ range(100001)|length }}"),
+            Hostile("repetition", "{{ 'x' * 1000000000000 }}"),
+            Hostile("overflowing repetition", "{{ 'xy' * 9223372036854775807 }}"),
+            Hostile("output", "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}"),
+            Hostile(
                 "doubling",
-                "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}"
-            ),
-            (
+                "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}"),
+            Hostile(
                 "doubled list",
-                "{% set n = namespace(s=[1]) %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}"
-            ),
-            (
+                "{% set n = namespace(s=[1]) %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}"),
+            Hostile(
                 "shared list",
-                "{% set n = namespace(s=[1]) %}{% for i in range(99) %}{% set n.s = [n.s, n.s] %}{% endfor %}{{ n.s }}"
-            ),
-            (
+                "{% set n = namespace(s=[1]) %}{% for i in range(99) %}{% set n.s = [n.s, n.s] %}{% endfor %}{{ n.s }}"),
+            Hostile(
                 "shared list as JSON",
                 "{% set n = namespace(s=[1]) %}{% for i in range(99) %}{% set n.s = [n.s, n.s] %}{% endfor %}{{ n.s|tojson }}"
             ),
-            (
+            Hostile(
                 "compared lists",
                 "{% set n = namespace(s=[1], t=[1]) %}{% for i in range(99) %}{% set n.s = [n.s, n.s] %}{% set n.t = [n.t, n.t] %}{% endfor %}{{ n.s == n.t }}"
             ),
-            (
+            Hostile(
                 "nested list",
-                "{% set n = namespace(s=[]) %}{% for i in range(99999) %}{% set n.s = [n.s] %}{% endfor %}"
-            ),
-            ("itself", "{% set n = namespace() %}{% set n.self = [n] %}{{ n }}"),
-            ("replacement", "{{ ('a' * 100000).replace('', 'b' * 100000) }}"),
-            ("join", "{{ range(99999)|join('x' * 10000) }}"),
-            ("indent", "{{ ('\\n' * 99999)|indent(99999, blank=true) }}"),
-            ("padding", "{{ 'a'.ljust(99999999999) }}"),
-            ("width", "{{ '%999999999d' % 1 }}"),
-            ("batch", "{{ [1]|batch(999999999, 0)|list }}"),
-            ("power", "{{ 2 ** 9999999999 }}"),
-            ("slice", "{{ 'abc'[::-9223372036854775807 - 1] }}{{ 1 // 0 }}"),
-            ("division", "{{ (-9223372036854775807 - 1) // -1 }}"),
-            ("sign", "{{ -(-9223372036854775807 - 1) }}"),
-            ("length of source", String(repeating: "x", count: 5 << 20)),
-            ("time", "{{ strftime_now('%c' * 9999) }}"),
+                "{% set n = namespace(s=[]) %}{% for i in range(99999) %}{% set n.s = [n.s] %}{% endfor %}"),
+            Hostile("itself", "{% set n = namespace() %}{% set n.self = [n] %}{{ n }}"),
+            Hostile("replacement", "{{ ('a' * 100000).replace('', 'b' * 100000) }}"),
+            Hostile("join", "{{ range(99999)|join('x' * 10000) }}"),
+            Hostile("indent", "{{ ('\\n' * 99999)|indent(99999, blank=true) }}"),
+            Hostile("padding", "{{ 'a'.ljust(99999999999) }}"),
+            Hostile("width", "{{ '%999999999d' % 1 }}"),
+            Hostile("batch", "{{ [1]|batch(999999999, 0)|list }}"),
+            Hostile("power", "{{ 2 ** 9999999999 }}"),
+            Hostile("slice", "{{ 'abc'[::-9223372036854775807 - 1] }}{{ 1 // 0 }}"),
+            Hostile("division", "{{ (-9223372036854775807 - 1) // -1 }}"),
+            Hostile("sign", "{{ -(-9223372036854775807 - 1) }}"),
+            Hostile("length of source", String(repeating: "x", count: 5 << 20)),
+            Hostile("time", "{{ strftime_now('%c' * 9999) }}"),
         ])
-    func hostile(name: String, source: String) {
-        let error = error(of: source)
-        #expect(error != nil, "\(name)")
+    func hostile(template: Hostile) {
+        let error = error(of: template.source)
+        #expect(error != nil)
         #expect(error?.message.contains("\n") == false)
     }
 

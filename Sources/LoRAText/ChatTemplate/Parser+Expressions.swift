@@ -6,8 +6,8 @@ extension Parser {
     /// Chains of operators grow the tree without nesting in the source, so its height is bounded as well.
     private func node(_ kind: Expression.Kind, line: Int, over heights: [Int]) throws(TemplateError) -> Expression {
         let height = (heights.max() ?? 0) + 1
-        guard height <= 2 * TemplateLimit.syntaxDepth else {
-            throw error("an expression has more than \(2 * TemplateLimit.syntaxDepth) levels of operators", line: line)
+        guard height <= TemplateLimit.expressionHeight else {
+            throw error("an expression has more than \(TemplateLimit.expressionHeight) levels of operators", line: line)
         }
         return Expression(line: line, height: height, kind: kind)
     }
