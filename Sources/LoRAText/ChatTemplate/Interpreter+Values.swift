@@ -102,8 +102,9 @@ extension Interpreter {
         switch value {
         case .generator(let generator): return generator
         case .loop(let loop):
+            let outer = loop.generator
             return try own(
-                Generator { [unowned self] () throws(TemplateError) -> Value? in
+                Generator(over: outer) { [unowned self] () throws(TemplateError) -> Value? in
                     guard let next = try loop.advance() else { return nil }
                     return .tuple(try self.makeList([next, .loop(loop)]))
                 })

@@ -78,7 +78,10 @@ final class Interpreter {
 
     /// Takes charge of emptying `object` when rendering ends.
     func own<Object: HeapObject>(_ object: Object) throws(TemplateError) -> Object {
-        try charge(16)
+        try charge(64)
+        guard object.depth <= TemplateLimit.generatorDepth else {
+            throw failure("more than \(TemplateLimit.generatorDepth) filters are chained without making a list")
+        }
         heap.append(object)
         return object
     }
@@ -257,7 +260,7 @@ final class Interpreter {
     ) throws(TemplateError) -> Generator {
         try own(scopes: scope)
         return try own(
-            Generator { [unowned self] () throws(TemplateError) -> Value? in
+            Generator(over: source) { [unowned self] () throws(TemplateError) -> Value? in
                 while let element = try source.next() {
                     try self.step()
                     let inner = Scope(parent: scope)

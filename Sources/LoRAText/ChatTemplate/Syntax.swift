@@ -150,6 +150,8 @@ enum TemplateLimit {
     static let expressionHeight = 160
     /// Nested evaluations, through macros too.
     static let evaluationDepth = 240
+    /// Generators that draw on one another, as `map` and `select` make them.
+    static let generatorDepth = 40
     /// Lists and mappings inside one another.
     static let valueDepth = 200
     /// Elements of `range`, as in Jinja's sandbox.
