@@ -169,16 +169,15 @@ extension Interpreter {
 
     // MARK: Slices
 
-    /// `value[start:stop:step]`; what has no slices gives an undefined value, as in Jinja.
+    /// `value[start:stop:step]`
     func slice(_ bounds: [Value], of value: Value) throws(TemplateError) -> Value {
         try refuseUndefined(value)
-        let undefined = Value.undefined(Undefined("\(typeDescription(value)) has no such slice"))
         var whole: [Int?] = []
         for bound in bounds {
             switch (bound, Number(bound)) {
             case (.none, _): whole.append(nil)
             case (_, .int(let int)): whole.append(int)
-            default: return undefined
+            default: throw failure("slice bounds must be integers, not of type '\(bound.typeName)'")
             }
         }
         switch value {
@@ -191,7 +190,7 @@ extension Interpreter {
         case .tuple(let list):
             return .tuple(try makeList(try indices(whole, count: list.elements.count).map { list.elements[$0] }))
         case .range: throw failure("slices of ranges are not supported, make it a list first")
-        default: return undefined
+        default: throw failure("a value of type '\(value.typeName)' cannot be sliced")
         }
     }
 

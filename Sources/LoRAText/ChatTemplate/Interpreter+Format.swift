@@ -8,8 +8,8 @@ extension Interpreter {
         var precision: Int?
     }
 
-    /// `format % values`: `%s`, `%r`, `%d`, `%i`, `%u`, `%f`, `%x`, `%X`, `%o`, `%c`-free, with flags, width and
-    /// precision.
+    /// `format % values`: `%s`, `%r`, `%d`, `%i`, `%u`, `%x`, `%X`, `%o` and `%f`, with the flags
+    /// `-`, `0`, `+` and space, width and precision.
     func printf(_ format: Text, _ values: Value) throws(TemplateError) -> Value {
         guard !format.isMarkup else { throw failure("'%' is not supported on HTML-safe text") }
         var arguments: [Value] = [values]

@@ -75,7 +75,7 @@ extension Interpreter {
         let source = try iterator(over: value)
         return .generator(
             try own(
-                Generator { () throws(TemplateError) -> Value? in
+                Generator(over: source) { () throws(TemplateError) -> Value? in
                     guard let element = try source.next() else { return nil }
                     return try transform(element)
                 }))
@@ -95,7 +95,7 @@ extension Interpreter {
         let source = try iterator(over: value)
         return .generator(
             try own(
-                Generator { [unowned self] () throws(TemplateError) -> Value? in
+                Generator(over: source) { [unowned self] () throws(TemplateError) -> Value? in
                     while let element = try source.next() {
                         try self.step()
                         let operand = try self.picked(element, attribute)
@@ -178,7 +178,7 @@ extension Interpreter {
         var seen: Set<Key> = []
         return .generator(
             try own(
-                Generator { [unowned self] () throws(TemplateError) -> Value? in
+                Generator(over: source) { [unowned self] () throws(TemplateError) -> Value? in
                     while let element = try source.next() {
                         try self.step()
                         let picked = try self.picked(element, values[1])

@@ -188,9 +188,9 @@ extension Interpreter {
     private func pad(_ text: Text, _ name: String, _ arguments: ArgumentValues) throws(TemplateError) -> Text {
         let values = try positional(arguments, name == "zfill" ? ["width"] : ["width", "fillchar"], name)
         let width = try integer(values[0], nil, "width", of: name)
-        let missing = width - text.count
-        guard missing > 0 else { return text }
+        guard width > text.count else { return text }
         try charge(width)
+        let missing = width - text.count
         if name == "zfill" {
             let sign = text.scalars.first.map { $0 == "+" || $0 == "-" } == true ? 1 : 0
             let zeros = [Unicode.Scalar](repeating: "0", count: missing)

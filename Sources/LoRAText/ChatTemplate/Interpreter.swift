@@ -78,7 +78,10 @@ final class Interpreter {
 
     /// Takes charge of emptying `object` when rendering ends.
     func own<Object: HeapObject>(_ object: Object) throws(TemplateError) -> Object {
-        try charge(16)
+        try charge(64)
+        guard object.depth <= TemplateLimit.generatorDepth else {
+            throw failure("more than \(TemplateLimit.generatorDepth) filters are chained without making a list")
+        }
         heap.append(object)
         return object
     }
@@ -238,16 +241,18 @@ final class Interpreter {
             count = nil
         }
         let state = try own(LoopState(source, count: count))
-        var isEmpty = true
+        // As Jinja has it, 'else' also follows a loop that never came to the end of its body.
+        var completesOnce = false
         while let element = try state.advance() {
-            isEmpty = false
             try step()
             let inner = Scope(parent: scope)
             inner.variables["loop"] = .loop(state)
             try assign(element, to: loop.target, in: inner)
-            if try execute(loop.body, in: inner) == .breaks { break }
+            let flow = try execute(loop.body, in: inner)
+            if flow == .normal { completesOnce = true }
+            if flow == .breaks { break }
         }
-        return isEmpty ? try execute(loop.otherwise, in: Scope(parent: scope)) : .normal
+        return !completesOnce ? try execute(loop.otherwise, in: Scope(parent: scope)) : .normal
     }
 
     private func filtered(
@@ -255,7 +260,7 @@ final class Interpreter {
     ) throws(TemplateError) -> Generator {
         try own(scopes: scope)
         return try own(
-            Generator { [unowned self] () throws(TemplateError) -> Value? in
+            Generator(over: source) { [unowned self] () throws(TemplateError) -> Value? in
                 while let element = try source.next() {
                     try self.step()
                     let inner = Scope(parent: scope)

@@ -1,6 +1,7 @@
 /// The `loop` variable. Elements are taken one at a time, so that a loop's test sees what its body has changed.
 final class LoopState: HeapObject {
     private var source: Generator?
+    var generator: Generator? { source }
     /// Known unless the loop has a test or goes over a generator.
     private var knownCount: Int?
     private(set) var index0 = -1
@@ -9,9 +10,11 @@ final class LoopState: HeapObject {
     /// The next element when it was looked at: nothing inside when there is none.
     private var ahead: Value??
     private var lastChanged: [Value]?
+    let depth: Int
 
     init(_ source: Generator, count: Int?) {
         self.source = source
+        depth = source.depth
         knownCount = count
     }
 

@@ -6,21 +6,20 @@ extension Parser {
     /// Chains of operators grow the tree without nesting in the source, so its height is bounded as well.
     private func node(_ kind: Expression.Kind, line: Int, over heights: [Int]) throws(TemplateError) -> Expression {
         let height = (heights.max() ?? 0) + 1
-        guard height <= 2 * TemplateLimit.syntaxDepth else {
-            throw error("an expression has more than \(2 * TemplateLimit.syntaxDepth) levels of operators", line: line)
+        guard height <= TemplateLimit.expressionHeight else {
+            throw error("an expression has more than \(TemplateLimit.expressionHeight) levels of operators", line: line)
         }
         return Expression(line: line, height: height, kind: kind)
     }
 
     /// One expression, or several with commas between them: a tuple.
     mutating func tupleExpression(
-        allowsConditional: Bool = true, endsAt endName: String? = nil, isParenthesized: Bool = false
+        allowsConditional: Bool = true, isParenthesized: Bool = false
     ) throws(TemplateError) -> Expression {
         let line = current.line
         var items: [Expression] = []
         var isTuple = false
         while !(current.isEndOfTag || isNext(symbol: ")")) {
-            if let endName, isNext(name: endName) { break }
             items.append(try expression(allowsConditional: allowsConditional))
             guard skip(symbol: ",") else { break }
             isTuple = true

@@ -143,11 +143,15 @@ enum TemplateLimit {
     /// Unicode scalars and list elements made during one rendering, in total.
     static let allocation = 64 << 20
     /// Expressions, statements and elements visited during one rendering.
-    static let steps = 20_000_000
+    static let steps = 10_000_000
     /// Brackets, operators and blocks inside one another in the source.
-    static let syntaxDepth = 100
+    static let syntaxDepth = 64
+    /// Operators, filters and attributes applied to one another in one expression.
+    static let expressionHeight = 160
     /// Nested evaluations, through macros too.
-    static let evaluationDepth = 500
+    static let evaluationDepth = 240
+    /// Generators that draw on one another, as `map` and `select` make them.
+    static let generatorDepth = 40
     /// Lists and mappings inside one another.
     static let valueDepth = 200
     /// Elements of `range`, as in Jinja's sandbox.

@@ -97,7 +97,9 @@ struct Key: Hashable {
     init?(_ value: Value) {
         switch value {
         case .none, .bool, .int, .float, .string: break
-        case .tuple(let tuple): guard tuple.elements.allSatisfy({ Key($0) != nil }) else { return nil }
+        case .tuple(let tuple):
+            // Tuples that share tuples would take exponential time to hash.
+            guard tuple.depth == 1, tuple.elements.allSatisfy({ Key($0) != nil }) else { return nil }
         default: return nil
         }
         self.value = value
@@ -167,14 +169,26 @@ final class RangeValue {
 /// Something that refers to other values and can change, so that it might come to refer to itself. The interpreter
 /// owns all of them and empties them when it ends: no cycle stays behind, and no long chain is freed recursively.
 protocol HeapObject: AnyObject {
+    /// How deep taking a value from the object recurses.
+    var depth: Int { get }
+
     func clear()
+}
+
+extension HeapObject {
+    var depth: Int { 0 }
 }
 
 /// Elements that are made one at a time and can be taken once.
 final class Generator: HeapObject {
     private var produce: (() throws(TemplateError) -> Value?)?
+    /// Generators that this one draws on, one through the other.
+    let depth: Int
 
-    init(_ produce: @escaping () throws(TemplateError) -> Value?) { self.produce = produce }
+    init(over source: Generator? = nil, _ produce: @escaping () throws(TemplateError) -> Value?) {
+        self.produce = produce
+        depth = source.map { $0.depth + 1 } ?? 0
+    }
 
     func next() throws(TemplateError) -> Value? {
         guard let produce else { return nil }
