@@ -15,10 +15,12 @@ public import OrderedCollections
 /// Whatever this interpreter cannot do, or a template must not do, is a `TemplateError`.
 public struct ChatTemplate: Sendable {
     private let statements: [Statement]
+    /// Whether the template marks what an assistant writes with `generation` blocks.
+    public let marksGeneration: Bool
 
     /// - Throws: `TemplateError` with the line.
     public init(source: String) throws {
-        statements = try Parser.statements(of: source)
+        (statements, marksGeneration) = try Parser.parse(source)
     }
 
     /// Renders with `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token` and anything else a

@@ -190,7 +190,13 @@ extension Interpreter {
             text.append("<Namespace ")
             try represent(namespace.attributes, into: &text)
             text.append(">")
-        case .generator, .loop, .callable:
+        case .callable(let callable):
+            guard case .macro(let macro) = callable.kind else {
+                throw failure("a value of type 'function' cannot be printed")
+            }
+            let name = macro.definition.name.map { Text($0).representation } ?? Array("anonymous".unicodeScalars)
+            text.append(contentsOf: "<Macro ".unicodeScalars + name + [">"])
+        case .generator, .loop:
             throw failure("a value of type '\(value.typeName)' cannot be printed")
         }
         try charge(text.count - start)

@@ -238,16 +238,18 @@ final class Interpreter {
             count = nil
         }
         let state = try own(LoopState(source, count: count))
-        var isEmpty = true
+        // As Jinja has it, 'else' also follows a loop that never came to the end of its body.
+        var completesOnce = false
         while let element = try state.advance() {
-            isEmpty = false
             try step()
             let inner = Scope(parent: scope)
             inner.variables["loop"] = .loop(state)
             try assign(element, to: loop.target, in: inner)
-            if try execute(loop.body, in: inner) == .breaks { break }
+            let flow = try execute(loop.body, in: inner)
+            if flow == .normal { completesOnce = true }
+            if flow == .breaks { break }
         }
-        return isEmpty ? try execute(loop.otherwise, in: Scope(parent: scope)) : .normal
+        return !completesOnce ? try execute(loop.otherwise, in: Scope(parent: scope)) : .normal
     }
 
     private func filtered(

@@ -14,13 +14,12 @@ extension Parser {
 
     /// One expression, or several with commas between them: a tuple.
     mutating func tupleExpression(
-        allowsConditional: Bool = true, endsAt endName: String? = nil, isParenthesized: Bool = false
+        allowsConditional: Bool = true, isParenthesized: Bool = false
     ) throws(TemplateError) -> Expression {
         let line = current.line
         var items: [Expression] = []
         var isTuple = false
         while !(current.isEndOfTag || isNext(symbol: ")")) {
-            if let endName, isNext(name: endName) { break }
             items.append(try expression(allowsConditional: allowsConditional))
             guard skip(symbol: ",") else { break }
             isTuple = true

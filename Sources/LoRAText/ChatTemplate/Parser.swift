@@ -5,14 +5,17 @@ struct Parser {
     private var depth = 0
     /// Whether `break` and `continue` have a loop to leave; a macro body starts anew.
     private var isInLoop = false
+    private var hasGeneration = false
     /// One set per macro body that is being parsed.
     var reads: [Set<String>] = []
 
     private init(_ tokens: [Token]) { self.tokens = tokens }
 
-    static func statements(of source: String) throws(TemplateError) -> [Statement] {
+    /// The statements of a template, and whether `generation` blocks are among them.
+    static func parse(_ source: String) throws(TemplateError) -> (statements: [Statement], marksGeneration: Bool) {
         var parser = Parser(try Lexer.tokens(of: source))
-        return try parser.body(until: [])
+        let statements = try parser.body(until: [])
+        return (statements, parser.hasGeneration)
     }
 
     // MARK: Tokens
@@ -138,6 +141,7 @@ struct Parser {
             return .filter(filter, body: body)
         case "with": return try with()
         case "generation":
+            hasGeneration = true
             let body = try block("endgeneration", inLoop: false)
             advance()
             return .generation(body)
@@ -172,9 +176,9 @@ struct Parser {
     }
 
     private mutating func loop() throws(TemplateError) -> Statement.Kind {
-        let target = try assignmentTarget(endsAtIn: true)
+        let target = try assignmentTarget()
         guard skip(name: "in") else { throw unexpected("'in'") }
-        let sequence = try tupleExpression(allowsConditional: false, endsAt: "recursive")
+        let sequence = try tupleExpression(allowsConditional: false)
         let test = skip(name: "if") ? try expression() : nil
         if isNext(name: "recursive") { throw error("recursive loops are not supported, use a macro that calls itself") }
         let body = try block("endfor", "else", inLoop: true)
@@ -251,12 +255,10 @@ struct Parser {
         return parameters
     }
 
-    private mutating func assignmentTarget(
-        allowsNamespace: Bool = false, endsAtIn: Bool = false
-    ) throws(TemplateError) -> Target {
+    private mutating func assignmentTarget(allowsNamespace: Bool = false) throws(TemplateError) -> Target {
         var targets: [Target] = []
         var isTuple = false
-        while !(current.isEndOfTag || isNext(symbol: ")") || isNext(symbol: "=") || (endsAtIn && isNext(name: "in"))) {
+        while !(current.isEndOfTag || isNext(symbol: ")") || isNext(symbol: "=")) {
             targets.append(try singleTarget(allowsNamespace: allowsNamespace))
             guard skip(symbol: ",") else { break }
             isTuple = true
