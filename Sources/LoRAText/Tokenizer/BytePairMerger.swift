@@ -19,14 +19,17 @@ struct BytePairMerger {
         var pair: UInt64
     }
 
-    /// A longer word is cut into pieces of this many bytes, so that memory stays bounded (about 60 bytes for each).
-    static let longestWord = 4 << 20
-
     private let vocabulary: Vocabulary
+    private let longestWord: Int
     private var symbols: [Symbol] = []
     private var heap: [Candidate] = []
 
-    init(_ vocabulary: Vocabulary) { self.vocabulary = vocabulary }
+    /// A word longer than `longestWord` bytes is cut into pieces of that size, so that memory stays bounded (about 60
+    /// bytes for each byte of a word) and positions fit 32 bits.
+    init(_ vocabulary: Vocabulary, longestWord: Int = 4 << 20) {
+        self.vocabulary = vocabulary
+        self.longestWord = longestWord
+    }
 
     /// Appends the tokens of `word`, whose first byte is at `offset` in the text.
     ///
@@ -35,7 +38,7 @@ struct BytePairMerger {
     mutating func append(_ word: UnsafeBufferPointer<UInt8>, offset: Int, to output: inout TokenSink) {
         var start = 0
         while start < word.count {
-            let end = min(word.count, start + Self.longestWord)
+            let end = min(word.count, start + longestWord)
             merge(UnsafeBufferPointer(rebasing: word[start..<end]))
             for symbol in symbols where symbol.id >= 0 {
                 output.append(symbol.id, offset + start + Int(symbol.start)..<offset + start + Int(symbol.end))

@@ -30,32 +30,23 @@ public struct StreamingDecoder: Sendable {
     }
 
     /// How many bytes at the end could still become a well-formed character.
+    ///
+    /// Holding back bytes that turn out to be ill-formed does no harm: they become U+FFFD a little later.
     private static func unfinishedCount(at bytes: [UInt8]) -> Int {
         for count in 1...3 where count <= bytes.count {
-            let lead = bytes[bytes.count - count]
-            if lead & 0xC0 == 0x80 { continue }
-            return isUnfinished(bytes[(bytes.count - count)...]) ? count : 0
+            let byte = bytes[bytes.count - count]
+            if byte & 0xC0 != 0x80 { return count < length(lead: byte) ? count : 0 }
         }
         return 0
     }
 
-    /// Whether `bytes`, a lead byte and what follows, is a proper beginning of a well-formed character: the second
-    /// byte must already exclude overlong forms, surrogates and values past U+10FFFF (Unicode, table 3-7).
-    private static func isUnfinished(_ bytes: ArraySlice<UInt8>) -> Bool {
-        guard let lead = bytes.first else { return false }
-        let length: Int
-        var second: ClosedRange<UInt8> = 0x80...0xBF
+    /// The length of the character that `lead` begins, or 1 when no character begins with it.
+    private static func length(lead: UInt8) -> Int {
         switch lead {
-        case 0xC2...0xDF: length = 2
-        case 0xE0: (length, second) = (3, 0xA0...0xBF)
-        case 0xED: (length, second) = (3, 0x80...0x9F)
-        case 0xE1...0xEF: length = 3
-        case 0xF0: (length, second) = (4, 0x90...0xBF)
-        case 0xF4: (length, second) = (4, 0x80...0x8F)
-        case 0xF1...0xF3: length = 4
-        default: return false
+        case 0xC2...0xDF: 2
+        case 0xE0...0xEF: 3
+        case 0xF0...0xF4: 4
+        default: 1
         }
-        guard bytes.count < length else { return false }
-        return bytes.dropFirst().first.map(second.contains) ?? true
     }
 }

@@ -3,7 +3,8 @@ public import LoRAFormats
 /// Byte-level BPE from a GGUF file's own vocabulary and merges.
 ///
 /// Ids equal those of Hugging Face's `tokenizers` for the same vocabulary, merges and pre-tokenizer. Text is taken as
-/// it is, without Unicode normalisation, so that decoding gives back what was encoded.
+/// it is, without Unicode normalisation, so that decoding gives back what was encoded; GGUF files do not say whether the
+/// original tokenizer normalised (Qwen 2's brings text into NFC), and llama.cpp does not either.
 ///
 /// A byte for which the vocabulary has no token at all leaves no id behind; SmolLM2 lacks six control characters.
 /// Copies share one immutable vocabulary, and any number of threads may encode and decode at once.
