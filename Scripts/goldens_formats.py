@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes the golden files of Tests/LoRAFormatsTests/Goldens, the same bytes every time.
 
-Needs numpy, gguf, safetensors and, for the streamed archive, nothing else:
-    pip install gguf==0.19.0 safetensors==0.8.0 && python3 Scripts/goldens_formats.py
+Run with:
+    pip install gguf==0.19.0 safetensors==0.8.0 peft==0.21.2 transformers torch && python3 Scripts/goldens_formats.py
 """
+import hashlib
 import io
 import json
 import pathlib
@@ -62,7 +63,7 @@ def make_dequantisation() -> None:
 
 
 def make_gguf() -> None:
-    """A small file with every tensor type and every key type, by the gguf package."""
+    """A small file with every tensor type and every key type, by the gguf package, and all-types.<type>: the tensors."""
     generator = np.random.default_rng(SEED + 1)
     writer = gguf.GGUFWriter(GOLDENS / "all-types.gguf", "llama")
     writer.add_uint8("test.uint8", 200)
@@ -86,6 +87,7 @@ def make_gguf() -> None:
         block_size, _ = gguf.GGML_QUANT_SIZES[kind]
         rows, columns = (3, 7) if block_size == 1 else (3, block_size)
         data = blocks(name, generator, rows * columns // block_size).reshape(rows, -1)
+        (GOLDENS / f"all-types.{name}").write_bytes(data.tobytes())
         if name == "F32":
             writer.add_tensor(name, data.view(np.float32).reshape(rows, columns))
         elif name == "F16":
@@ -154,9 +156,56 @@ def make_zip() -> None:
     (GOLDENS / "python-streamed.zip").write_bytes(streamed.buffer)
 
 
+def make_peft() -> None:
+    """A PEFT directory with patterns and rsLoRA, by PEFT on a tiny random model."""
+    import peft
+    import torch
+    import transformers
+
+    torch.manual_seed(SEED)
+    shape = transformers.LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=6, lora_dropout=0.05, use_rslora=True,
+        target_modules=["q_proj", "down_proj"], rank_pattern={"down_proj": 2},
+        alpha_pattern={"layers.0.self_attn.q_proj": 3}, layers_to_transform=[0, 1], layers_pattern="layers",
+        base_model_name_or_path="tiny")
+    model = peft.get_peft_model(transformers.LlamaForCausalLM(shape), config)
+    model.peft_config["default"].base_model_name_or_path = "tiny"
+    model.save_pretrained(GOLDENS / "peft")
+    (GOLDENS / "peft" / "README.md").unlink(missing_ok=True)
+    # PEFT writes a set, whose order changes from run to run.
+    path = GOLDENS / "peft" / "adapter_config.json"
+    values = json.loads(path.read_text())
+    values["target_modules"].sort()
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def make_fingerprint() -> None:
+    """The fingerprint of the base that FingerprintTests writes, put together from the definition."""
+
+    def text(value: str) -> bytes:
+        return len(value.encode()).to_bytes(8, "little") + value.encode()
+
+    def number(value: int, size: int) -> bytes:
+        return value.to_bytes(size, "little")
+
+    parts = [text("lora base fingerprint 1"), number(3, 8)]
+    parts += [text("general.architecture"), number(8, 4), text("llama")]
+    parts += [text("llama.block_count"), number(4, 4), number(2, 4)]
+    parts += [text("llama.rope.freq_base"), number(6, 4), np.float32(10000).tobytes()]
+    parts += [number(2, 8)]
+    for name, data in [("a", bytes([1, 2, 3, 4])), ("b", bytes([5, 6, 7, 9]))]:
+        parts += [text(name), number(0, 4), number(1, 8), number(1, 8), data]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    (GOLDENS / "base.fingerprint").write_text(digest)
+
+
 if __name__ == "__main__":
     GOLDENS.mkdir(parents=True, exist_ok=True)
     make_dequantisation()
     make_gguf()
     make_safetensors()
     make_zip()
+    make_peft()
+    make_fingerprint()

@@ -2,8 +2,10 @@
 public struct FormatError: Error, CustomStringConvertible, Sendable, Equatable {
     /// The file (path or name) concerned, when known.
     public var file: String?
+    /// What is wrong, where in the file, what was expected.
     public var message: String
 
+    /// An error about `file`, or about a text whose place the caller adds with `located(in:)`.
     public init(_ message: String, file: String? = nil) {
         self.message = message
         self.file = file
@@ -12,11 +14,11 @@ public struct FormatError: Error, CustomStringConvertible, Sendable, Equatable {
     public var description: String { file.map { "\($0): \(message)" } ?? message }
 
     /// The same error, placed in `file` (or, when it already names one, that one within `file`).
-    func located(in file: String) -> FormatError {
+    public func located(in file: String) -> FormatError {
         FormatError(message, file: self.file.map { "\(file): \($0)" } ?? file)
     }
 
-    /// Runs `body` and places its errors in `file`.
+    /// The same with typed throws.
     @discardableResult
     static func locating<Result>(in file: String, _ body: () throws(FormatError) -> Result) throws(FormatError)
         -> Result
@@ -24,13 +26,14 @@ public struct FormatError: Error, CustomStringConvertible, Sendable, Equatable {
         do throws(FormatError) { return try body() } catch { throw error.located(in: file) }
     }
 
-    /// The same for plain throws: `FormatError`s are placed in `file`, others pass.
-    static func relocating<Result>(in file: String, _ body: () throws -> Result) throws -> Result {
+    /// Runs `body` and places its `FormatError`s in `file`; others pass.
+    @discardableResult
+    public static func relocating<Result>(in file: String, _ body: () throws -> Result) throws -> Result {
         do { return try body() } catch let error as FormatError { throw error.located(in: file) }
     }
 
     /// Names from a hostile file, made safe for one line of a terminal: control characters escaped, long ones cut.
-    static func quoted(_ name: String) -> String {
+    public static func quoted(_ name: String) -> String {
         var text = "'"
         for scalar in name.unicodeScalars.prefix(120) {
             let isControl = scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)

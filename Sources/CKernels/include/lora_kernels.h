@@ -32,6 +32,15 @@ lora_cpu lora_cpu_current(void);
 /// Switches all kernels to `variant`, for tests and comparisons; returns 0, or -1 when the machine cannot run it.
 int lora_cpu_use(lora_cpu variant);
 
+/// Tells the processor that the caller is spinning.
+static inline void lora_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 // MARK: RMSNorm (arXiv 1910.07467)
 
 /// out (T,C) overwritten, rstd (T) overwritten: out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon).
@@ -71,14 +80,17 @@ typedef struct lora_key_span {
 } lora_key_span;
 
 /// out (n,D) and logsumexp (n) overwritten. queries (n,D) are at positions first..first+n-1 and each sees the keys at
-/// positions up to its own. Rows of queries and out are `stride` floats apart. D is a multiple of 8 up to 256.
-void lora_attention_forward(float *out, float *logsumexp, const float *queries, size_t stride,
+/// positions up to its own. Rows of queries are `query_stride` floats apart, rows of out `out_stride`. D is a multiple
+/// of 8 up to 256.
+void lora_attention_forward(float *out, size_t out_stride, float *logsumexp, const float *queries, size_t query_stride,
                             const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
                             size_t D, float scale);
-/// dqueries (n,D) overwritten; dkeys and dvalues of the spans ADD. out, logsumexp: what forward wrote.
-void lora_attention_backward(float *dqueries, const float *dout, const float *queries, const float *out,
-                             const float *logsumexp, size_t stride, const lora_key_span *spans, size_t span_count,
-                             size_t key_stride, size_t first, size_t n, size_t D, float scale);
+/// dqueries (n,D) overwritten, rows `query_stride` apart as in queries; dkeys and dvalues of the spans ADD, rows
+/// `key_stride` apart. out, logsumexp: what forward wrote; rows of dout and out are `out_stride` apart.
+void lora_attention_backward(float *dqueries, const float *dout, const float *out, size_t out_stride,
+                             const float *logsumexp, const float *queries, size_t query_stride,
+                             const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
+                             size_t D, float scale);
 
 // MARK: Softmax cross-entropy
 

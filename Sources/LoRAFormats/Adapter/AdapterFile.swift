@@ -26,7 +26,7 @@ public struct AdapterFile: Sendable {
         self.configuration = configuration
         self.record = record
         self.tensors = try SafetensorsFile(bytes, name: Self.tensorsName)
-        tensorDigest = Digest.hexadecimal(of: bytes.bytes)
+        tensorDigest = bytes.withBytes { Digest.hexadecimal(of: $0) }
     }
 
     /// SHA-256 of all that decides what the adapter computes: two files with this in common answer alike.
@@ -43,7 +43,7 @@ public struct AdapterFile: Sendable {
         func text(_ json: JSONValue) -> [UInt8] { Array((json.serialized(pretty: true) + "\n").utf8) }
         return try ZipWriter.serialize([
             (Self.configurationName, text(configuration.json)),
-            (Self.tensorsName, Array(tensors.bytes)),
+            (Self.tensorsName, tensors.withBytes { Array($0) }),
             (Self.recordName, text(record.json(tensorDigest: tensorDigest))),
         ])
     }
@@ -70,7 +70,7 @@ public struct AdapterFile: Sendable {
         return try FormatError.relocating(in: path) { try read(archive, maximumTensors: maximumTensors) }
     }
 
-    private static func read(_ archive: ZipArchive, maximumTensors: Int) throws -> AdapterFile {
+    static func read(_ archive: ZipArchive, maximumTensors: Int) throws -> AdapterFile {
         func entry(_ name: String, limit: Int) throws -> OwnedBytes {
             guard let entry = archive.entry(named: name) else {
                 let found = archive.entries.prefix(5).map { FormatError.quoted($0.name) }.joined(separator: ", ")
@@ -81,9 +81,11 @@ public struct AdapterFile: Sendable {
         let configuration = try entry(configurationName, limit: maximumConfiguration)
         let record = try entry(recordName, limit: maximumRecord)
         let tensors = try entry(tensorsName, limit: maximumTensors)
-        return try AdapterFile(
-            configuration: configuration.bytes, record: record.bytes,
-            tensors: try SafetensorsFile(tensors, name: tensorsName), domain: "")
+        return try withExtendedLifetime((configuration, record)) {
+            try AdapterFile(
+                configuration: configuration.bytes, record: record.bytes,
+                tensors: try SafetensorsFile(tensors, name: tensorsName), domain: "")
+        }
     }
 
     private static func readDirectory(_ path: String, maximumTensors: Int) throws -> AdapterFile {
@@ -94,8 +96,10 @@ public struct AdapterFile: Sendable {
         let record = access(recordPath, F_OK) == 0 ? try MappedFile(path: recordPath, limit: maximumRecord) : nil
         let domain = folder.split(separator: "/").last.map(String.init) ?? "adapter"
         return try FormatError.relocating(in: folder) {
-            try AdapterFile(
-                configuration: configuration.bytes, record: record?.bytes, tensors: tensors, domain: domain)
+            try withExtendedLifetime((configuration, record)) {
+                try AdapterFile(
+                    configuration: configuration.bytes, record: record?.bytes, tensors: tensors, domain: domain)
+            }
         }
     }
 
@@ -108,7 +112,7 @@ public struct AdapterFile: Sendable {
             try AdapterConfiguration(json: try JSONValue(parsing: text))
         }
         self.tensors = tensors
-        tensorDigest = Digest.hexadecimal(of: tensors.bytes)
+        tensorDigest = tensors.withBytes { Digest.hexadecimal(of: $0) }
         guard let recordText else {
             var targets: [String] = []
             if case .names(let names) = configuration.targetModules { targets = names }

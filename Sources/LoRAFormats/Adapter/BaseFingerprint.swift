@@ -20,7 +20,8 @@ public enum BaseFingerprint {
     // MARK: Cache
 
     private static func read(_ path: String, for identity: MappedFile.Identity) -> String? {
-        guard let map = try? MappedFile(path: path, limit: 4096), let json = try? JSONValue(parsing: map.bytes),
+        guard let map = try? MappedFile(path: path, limit: 4096),
+            let json = try? withExtendedLifetime(map, { try JSONValue(parsing: map.bytes) }),
             json["size"]?.intValue == identity.size, json["modified_ns"]?.intValue == identity.modified,
             json["inode"]?.stringValue == String(identity.inode), let fingerprint = json["fingerprint"]?.stringValue,
             Digest.isHexadecimal(fingerprint)

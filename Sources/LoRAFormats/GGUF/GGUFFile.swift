@@ -34,7 +34,8 @@ public final class GGUFFile: Sendable {
     /// The tensor of that name, if there is one.
     public func tensor(named name: String) -> GGUFTensor? { indices[name].map { tensors[$0] } }
 
-    /// The tensor's bytes in the map; valid as long as this object lives.
+    /// The tensor's bytes in the map; valid as long as this object lives. Mind that Swift may end its life right after
+    /// its last use: keep it in a property, or use `withExtendedLifetime`.
     public func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(rebasing: map.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
     }

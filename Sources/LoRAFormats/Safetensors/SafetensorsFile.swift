@@ -40,21 +40,25 @@ public struct SafetensorsFile: Sendable {
         }
     }
 
-    /// The whole file; valid as long as this value lives.
-    public var bytes: UnsafeRawBufferPointer { storage.bytes }
+    /// Calls `body` with the whole file, valid until it returns.
+    public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try withExtendedLifetime(storage) { try body(storage.bytes) }
+    }
 
     /// The tensor of that name, if there is one.
     public func tensor(named name: String) -> Tensor? { indices[name].map { tensors[$0] } }
 
-    /// The tensor's bytes; valid as long as this value lives.
-    public func bytes(of tensor: Tensor) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: storage.bytes[tensor.range])
+    /// Calls `body` with the tensor's bytes, valid until it returns.
+    public func withBytes<Result>(
+        of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws -> Result
+    ) rethrows -> Result {
+        try withBytes { try body(UnsafeRawBufferPointer(rebasing: $0[tensor.range])) }
     }
 
     /// The tensor's values.
     /// - Throws: `FormatError` when its type is not F32, F16 or BF16.
     public func floats(of tensor: Tensor) throws -> [Float] {
-        guard let floats = tensor.type.floats(bytes(of: tensor)) else {
+        guard let floats = withBytes(of: tensor, { tensor.type.floats($0) }) else {
             throw FormatError(
                 "tensor \(FormatError.quoted(tensor.name)) has type \(tensor.type.rawValue), expected F32, F16 or BF16")
         }

@@ -13,7 +13,7 @@ public struct AtomicFile: ~Copyable {
 
     private let temporaryPath: String
     private let directory: String
-    private let descriptor: Int32
+    let descriptor: Int32
     private var isClosed = false
     private var isCommitted = false
 

@@ -19,7 +19,8 @@ public final class MappedFile: @unchecked Sendable {
     public let path: String
     /// When the file was opened.
     public let identity: Identity
-    /// The whole file; valid as long as this object lives.
+    /// The whole file; valid as long as this object lives. Mind that Swift may end its life right after its last use:
+    /// keep it in a property, or use `withExtendedLifetime`.
     public let bytes: UnsafeRawBufferPointer
 
     /// Maps the regular file at `path`.

@@ -2,8 +2,8 @@
 ///
 /// `@unchecked Sendable`: the memory is written only by `fill` inside `init`, before anyone else can see the object.
 public final class OwnedBytes: @unchecked Sendable {
-    /// Valid as long as this object lives.
-    public let bytes: UnsafeRawBufferPointer
+    /// Valid as long as this object lives, which ends after its last use, not at the end of a scope.
+    let bytes: UnsafeRawBufferPointer
 
     /// Allocates `count` bytes and lets `fill` set them all.
     public init(count: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
@@ -19,6 +19,17 @@ public final class OwnedBytes: @unchecked Sendable {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(array.count, 1), alignment: 64)
         memory.copyBytes(from: array)
         bytes = UnsafeRawBufferPointer(rebasing: memory[..<array.count])
+    }
+
+    /// The number of bytes.
+    public var count: Int { bytes.count }
+
+    /// A copy of the bytes.
+    public var array: [UInt8] { withBytes { Array($0) } }
+
+    /// Calls `body` with the bytes, which are valid until it returns.
+    public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try withExtendedLifetime(self) { try body(bytes) }
     }
 
     deinit { bytes.deallocate() }

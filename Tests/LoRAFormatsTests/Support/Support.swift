@@ -9,6 +9,8 @@ enum Support {
         path: "models/base.bin"
     ).path
 
+    static func goldenPath(_ name: String) -> String { goldens.appending(path: name).path }
+
     static func golden(_ name: String) throws -> [UInt8] {
         [UInt8](try Data(contentsOf: goldens.appending(path: name)))
     }
@@ -28,6 +30,15 @@ enum Support {
             try Data(bytes).write(to: URL(filePath: path))
             return try body(path)
         }
+    }
+
+    /// Writes `bytes` to `path`, not atomically but fast.
+    static func overwrite(_ path: String, _ bytes: [UInt8]) throws {
+        try Data(bytes).write(to: URL(filePath: path))
+    }
+
+    static func names(in directory: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: directory).sorted()
     }
 
     /// The message of the `FormatError` that `body` throws, which must be one line.

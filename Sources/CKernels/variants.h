@@ -1,0 +1,67 @@
+/// Compiles LORA_FILE, an operation's own file, once per CPU variant.
+///
+/// An operation's file has two halves. The first, under `#ifdef LORA_LANES`, holds the bodies, written for vectors of
+/// LORA_LANES floats and named LORA_NAME(…); it is compiled here once per variant under that variant's target
+/// attribute. The second holds the public functions, which call through a table of the variants.
+#include "dispatch.h"
+#include "lora_kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define LORA_PASTE_(a, b) a##_##b
+#define LORA_PASTE(a, b) LORA_PASTE_(a, b)
+#define LORA_NAME(name) LORA_PASTE(name, LORA_SUFFIX)
+#define LORA_INLINE static inline __attribute__((always_inline, unused))
+
+#define LORA_LANES 4
+#define LORA_SUFFIX portable
+#if defined(__x86_64__)
+#define LORA_ROWS 4
+#else
+#define LORA_ROWS 8
+#endif
+#include "vector.h"
+#include LORA_FILE
+#undef LORA_LANES
+#undef LORA_SUFFIX
+#undef LORA_ROWS
+
+#if defined(__x86_64__)
+
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#define LORA_LANES 8
+#define LORA_SUFFIX avx2
+#define LORA_ROWS 4
+#include "vector.h"
+#include LORA_FILE
+#undef LORA_LANES
+#undef LORA_SUFFIX
+#undef LORA_ROWS
+#pragma clang attribute pop
+
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#define LORA_LANES 16
+#define LORA_SUFFIX avx512
+#define LORA_ROWS 8
+#include "vector.h"
+#include LORA_FILE
+#undef LORA_LANES
+#undef LORA_SUFFIX
+#undef LORA_ROWS
+#pragma clang attribute pop
+
+// Every operation here accumulates in f32, so the bf16 and VNNI instructions have no use: the last variant shares the
+// code of the one before.
+#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512}
+
+#else
+
+#define LORA_VARIANTS(name) {name##_portable}
+
+#endif
+
+/// Declares the table of the variants of lora_`name`; LORA_CALL(name) is the one in use.
+#define LORA_DISPATCH(name) static __typeof__(lora_##name) *const name##_variants[] = LORA_VARIANTS(name)
+#define LORA_CALL(name) name##_variants[lora_variant_in_use()]
