@@ -9,9 +9,9 @@ LORA    := .build/release/lora
 # Tests see internal declarations and run optimised: numeric loops are C, and C is -O0 in debug builds.
 TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
-SOURCES := Package.swift Sources Tests
+SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
 
-.PHONY: help deps build base demo test format lint golden install clean
+.PHONY: help deps build base demo test bench format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -50,17 +50,27 @@ test: deps base ## Build and run every test
 	swift build $(TESTING) --build-tests
 	swift test $(TESTING) --skip-build
 
+bench: deps base ## Measure training against what this machine can do at best (stop everything else first)
+	swift build --package-path Benchmarks -c release
+	Benchmarks/.build/release/bench --base $(BASE) --data datasets/smart-home --json Benchmarks/report.json
+
 format: ## Format the Swift sources
 	swift format --in-place --recursive $(SOURCES)
 
 lint: ## Check the format of the Swift sources
 	swift format lint --strict --recursive $(SOURCES)
 
-golden: base ## Make the tests' goldens again (needs a Python with torch, transformers, peft, gguf; see CONTRIBUTING.md)
-	@for script in Scripts/*golden*.py; do echo "$$script"; python3 "$$script" || exit 1; done
+GOLDENS := Tests/LoRATrainingTests/Goldens
+golden: base ## Make the tests' goldens again (needs a Python with torch and friends; see CONTRIBUTING.md)
+	python3 Scripts/goldens_formats.py
+	python3 Scripts/tokenizer_goldens.py --base $(BASE) --output Tests/LoRATextTests/Goldens
+	python3 Scripts/template_goldens.py
+	python3 Scripts/schedule_golden.py $(GOLDENS)/schedules.json
+	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/base_logits.json
+	python3 Scripts/peft_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/peft_smart_home.json
 
 install: build ## Install the command into $(PREFIX)/bin
 	install -D -m 755 $(LORA) $(DESTDIR)$(PREFIX)/bin/lora
 
 clean: ## Remove what was built
-	rm -rf .build .build-test
+	rm -rf .build .build-test Benchmarks/.build

@@ -11,8 +11,10 @@ let package = Package(
     name: "lora",
     products: [
         .executable(name: "lora", targets: ["lora"]),
-        .library(name: "LoRAModel", targets: ["LoRAModel"]),
         .library(name: "LoRAFormats", targets: ["LoRAFormats"]),
+        .library(name: "LoRAText", targets: ["LoRAText"]),
+        .library(name: "LoRAModel", targets: ["LoRAModel"]),
+        .library(name: "LoRATraining", targets: ["LoRATraining"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -13,7 +13,9 @@ public enum Evaluation {
 
     /// The loss of `examples` at their supervised positions.
     public static func loss(_ examples: [Example], pass: TrainingPass) -> Loss {
-        let sum = PackedBatch.packing(examples, capacity: pass.capacity).reduce(0) { $0 + pass.evaluate($1) }
+        let sum = PackedBatch.packing(examples, capacity: pass.capacity, sharingPrefix: true).reduce(0) {
+            $0 + pass.evaluate($1)
+        }
         return Loss(sum: sum, supervisedTokens: examples.reduce(0) { $0 + $1.supervisedCount })
     }
 

@@ -73,26 +73,42 @@ public final class Trainer {
 
     /// The examples in order, packed into batches of at most the pass's rows.
     private func microBatches(_ examples: [Example]) -> [PackedBatch] {
-        PackedBatch.packing(examples, capacity: pass.capacity)
+        // Dropout draws a mask for each row: copies of a prefix would have masks of their own.
+        PackedBatch.packing(examples, capacity: pass.capacity, sharingPrefix: pass.dropout == 0)
     }
 }
 
 extension PackedBatch {
-    /// `examples` in order, as many in each batch as fit `capacity` rows.
-    static func packing(_ examples: [Example], capacity: Int) -> [PackedBatch] {
+    /// `examples` in order, as many in each batch as fit `capacity` rows. With `sharingPrefix`, tokens that all of them
+    /// begin with are computed once in each batch.
+    static func packing(_ examples: [Example], capacity: Int, sharingPrefix: Bool) -> [PackedBatch] {
+        let examples = examples.filter { $0.supervisedCount > 0 }
+        let prefix = sharingPrefix ? commonPrefix(examples) : []
         var batches: [PackedBatch] = []
-        var batch = PackedBatch()
+        var batch = PackedBatch(prefix: prefix)
         for example in examples {
             let rows = PackedBatch.rowsNeeded(supervised: example.supervised)
             precondition(rows <= capacity, "an example of \(rows) rows in a pass of \(capacity)")
-            if batch.tokens.count + rows > capacity {
+            if batch.tokens.count + rows - prefix.count > capacity {
                 batches.append(batch)
-                batch = PackedBatch()
+                batch = PackedBatch(prefix: prefix)
             }
             batch.append(tokens: example.tokens, supervised: example.supervised)
         }
-        if !batch.tokens.isEmpty { batches.append(batch) }
+        if !batch.targets.isEmpty { batches.append(batch) }
         return batches
+    }
+
+    /// The tokens that all examples begin with, up to the row that predicts the first supervised one; empty when it is
+    /// not worth the trouble.
+    private static func commonPrefix(_ examples: [Example]) -> ArraySlice<Int32> {
+        guard let first = examples.first, examples.count > 1 else { return [] }
+        var count = first.tokens.count
+        for example in examples {
+            let unsupervised = (example.supervised.firstIndex(of: true) ?? 1) - 1
+            count = min(count, unsupervised, zip(first.tokens, example.tokens).prefix { $0 == $1 }.count)
+        }
+        return count < 4 ? [] : first.tokens[..<count]
     }
 }
 

@@ -44,7 +44,7 @@ final class BlockBackward {
         let T = batch.tokens.count
         feedForward(index, rows: T)
         attentionOutput(index, rows: T)
-        attention.backward(index, dQueryKeyValue, dAttention, segments: batch.segments)
+        attention.backward(index, dQueryKeyValue, dAttention, batch)
         queriesKeysValues(index, batch.positions, isLowest: isLowest)
         adapter.joinGradients(index, into: gradients)
     }

@@ -6,6 +6,23 @@ struct SegmentAttention {
     let configuration: ModelConfiguration
     let pool: ThreadPool
     let activations: Activations
+    /// Gradients of a shared prefix's keys and values, by group of segments: (groups, T, (H+2K)·D).
+    private let dPrefix: UnsafeMutablePointer<Float>
+
+    /// Groups of segments that sum into a shared prefix apart from each other.
+    private static let prefixGroups = 4
+
+    init(arena: Arena, configuration: ModelConfiguration, pool: ThreadPool, activations: Activations) {
+        self.configuration = configuration
+        self.pool = pool
+        self.activations = activations
+        dPrefix = arena.allocate(Self.prefixGroups * activations.rows * activations.queryKeyValue.width)
+    }
+
+    static func size(configuration: ModelConfiguration, rows: Int) -> Int {
+        let width = configuration.querySize + 2 * configuration.keyValueSize
+        return Arena.size(of: Float.self, count: prefixGroups * rows * width)
+    }
 
     /// Queries that one task takes: long segments are shared between threads.
     private static let queryBlock = 256
@@ -40,56 +57,103 @@ struct SegmentAttention {
         pool.forEachTask(tasks.count) { index, _ in
             let task = tasks[index]
             let row = task.segment.start + task.first
-            var span = keySpan(input.values(slot), segment: task.segment, keyValueHead: task.head / group)
-            span.count = task.first + task.count
-            lora_attention_forward(
-                output.values(slot) + row * output.width + task.head * D, output.width,
-                activations.logsumexp(block, head: task.head) + row,
-                input.values(slot) + row * input.width + task.head * D, input.width, &span, 1, input.width, task.first,
-                task.count, D, scale)
+            let visible = task.first + task.count
+            withSpans(input.values(slot), task.segment, rows: visible, task.head / group) {
+                lora_attention_forward(
+                    output.values(slot) + row * output.width + task.head * D, output.width,
+                    activations.logsumexp(block, head: task.head) + row,
+                    input.values(slot) + row * input.width + task.head * D, input.width, $0, $1, input.width,
+                    task.segment.prefix + task.first, task.count, D, scale)
+            }
         }
     }
 
     /// Writes `gradient`, of `queryKeyValue`'s shape, from dAttention (T, H·D). Heads that share keys share a task, so
-    /// that sums over them have one order.
+    /// that sums over them have one order; sums into a shared prefix are made per group of segments, then joined.
     func backward(
-        _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>,
-        segments: [PackedBatch.Segment]
+        _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>, _ batch: PackedBatch
     ) {
         let K = configuration.keyValueHeadCount
         let group = configuration.headCount / K
-        pool.forEachTask(segments.count * K) { index, _ in
-            let (segment, keyValueHead) = (segments[index / K], index % K)
-            for head in keyValueHead * group..<(keyValueHead + 1) * group {
-                backward(block, gradient, dAttention, segment: segment, head: head, keyValueHead: keyValueHead)
+        let groups = Self.groups(batch)
+        pool.forEachTask(groups.count * K) { index, _ in
+            let (part, keyValueHead) = (index / K, index % K)
+            for segment in batch.segments[groups[part]] {
+                for head in keyValueHead * group..<(keyValueHead + 1) * group {
+                    backward(
+                        block, gradient, dAttention, segment, head: head, keyValueHead: keyValueHead,
+                        dPrefix: dPrefix + part * activations.rows * gradient.width)
+                }
+            }
+        }
+        if batch.prefixCount > 0 { joinPrefix(gradient, rows: batch.prefixCount, groups: groups.count) }
+    }
+
+    /// Each segment by itself, or, when they share a prefix, a few groups of them.
+    private static func groups(_ batch: PackedBatch) -> [Range<Int>] {
+        let count = batch.segments.count
+        if batch.prefixCount == 0 { return (0..<count).map { $0..<$0 + 1 } }
+        return (0..<min(prefixGroups, count)).map { part in
+            part * count / min(prefixGroups, count)..<(part + 1) * count / min(prefixGroups, count)
+        }
+    }
+
+    /// Adds what the groups summed for the keys and values of the prefix, and empties their sums.
+    private func joinPrefix(_ gradient: ActivationBuffer, rows: Int, groups: Int) {
+        let (Q, KV, width) = (configuration.querySize, configuration.keyValueSize, gradient.width)
+        pool.forEachRange(of: rows) { range, _ in
+            for group in 0..<groups {
+                for row in range {
+                    let sums = dPrefix + (group * activations.rows + row) * width + Q
+                    lora_add(gradient.values() + row * width + Q, sums, 2 * KV)
+                    sums.update(repeating: 0, count: 2 * KV)
+                }
             }
         }
     }
 
     private func backward(
-        _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>, segment: PackedBatch.Segment,
-        head: Int, keyValueHead: Int
+        _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>, _ segment: PackedBatch.Segment,
+        head: Int, keyValueHead: Int, dPrefix: UnsafeMutablePointer<Float>
     ) {
         let slot = activations.slot(block)
         let (input, output) = (activations.queryKeyValue, activations.attention)
         let D = configuration.headSize
         let (row, column) = (segment.start, head * D)
-        var span = keySpan(input.values(slot), segment: segment, keyValueHead: keyValueHead)
-        let gradients = keySpan(gradient.values(), segment: segment, keyValueHead: keyValueHead)
-        span.dkeys = UnsafeMutablePointer(mutating: gradients.keys)
-        span.dvalues = UnsafeMutablePointer(mutating: gradients.values)
-        lora_attention_backward(
-            gradient.values() + row * gradient.width + column, dAttention + row * output.width + column,
-            output.values(slot) + row * output.width + column, output.width,
-            activations.logsumexp(block, head: head) + row, input.values(slot) + row * input.width + column,
-            input.width, &span, 1, input.width, 0, segment.count, D, scale)
+        let own = keyColumns(gradient.values() + row * gradient.width, keyValueHead)
+        let shared = keyColumns(dPrefix, keyValueHead)
+        withSpans(input.values(slot), segment, rows: segment.count, keyValueHead, gradients: (shared, own)) {
+            lora_attention_backward(
+                gradient.values() + row * gradient.width + column, dAttention + row * output.width + column,
+                output.values(slot) + row * output.width + column, output.width,
+                activations.logsumexp(block, head: head) + row, input.values(slot) + row * input.width + column,
+                input.width, $0, $1, input.width, segment.prefix, segment.count, D, scale)
+        }
     }
 
-    private func keySpan(
-        _ rows: UnsafeMutablePointer<Float>, segment: PackedBatch.Segment, keyValueHead: Int
-    ) -> lora_key_span {
-        let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
-        let keys = rows + segment.start * (Q + 2 * KV) + Q + keyValueHead * configuration.headSize
-        return lora_key_span(keys: keys, values: keys + KV, dkeys: nil, dvalues: nil, count: segment.count)
+    /// The first key of a head in a row of queries, keys and values; its value lies K·D further.
+    private func keyColumns(_ row: UnsafeMutablePointer<Float>, _ keyValueHead: Int) -> UnsafeMutablePointer<Float> {
+        row + configuration.querySize + keyValueHead * configuration.headSize
+    }
+
+    /// The keys that the first `rows` rows of a segment see: the prefix, if it shares it, and its own.
+    private func withSpans(
+        _ values: UnsafeMutablePointer<Float>, _ segment: PackedBatch.Segment, rows: Int, _ keyValueHead: Int,
+        gradients: (prefix: UnsafeMutablePointer<Float>, own: UnsafeMutablePointer<Float>)? = nil,
+        _ body: (UnsafePointer<lora_key_span>, Int) -> Void
+    ) {
+        let (KV, width) = (configuration.keyValueSize, configuration.querySize + 2 * configuration.keyValueSize)
+        withUnsafeTemporaryAllocation(of: lora_key_span.self, capacity: 2) { spans in
+            guard let first = spans.baseAddress else { return }
+            var count = 0
+            func add(_ keys: UnsafeMutablePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?, rows: Int) {
+                first[count] = lora_key_span(
+                    keys: keys, values: keys + KV, dkeys: gradient, dvalues: gradient.map { $0 + KV }, count: rows)
+                count += 1
+            }
+            if segment.prefix > 0 { add(keyColumns(values, keyValueHead), gradients?.prefix, rows: segment.prefix) }
+            add(keyColumns(values + segment.start * width, keyValueHead), gradients?.own, rows: rows)
+            body(first, count)
+        }
     }
 }

@@ -17,10 +17,14 @@ public final class TrainingPass {
     public let compute: Compute
     /// Rows that a batch may have.
     public let capacity: Int
+    /// Share of the branches' inputs that `run` drops.
+    public let dropout: Float
     /// Whether blocks are computed again on the way back.
     public let checkpoints: Bool
     /// Which library multiplies matrices.
     public var engineName: String { product.engineName }
+    /// Seconds spent so far.
+    public private(set) var phases = Phases()
 
     private let arena: Arena
     private let product: MatrixProduct
@@ -30,6 +34,23 @@ public final class TrainingPass {
     private let attention: SegmentAttention
     private let backward: BlockBackward
     private let lossHead: LossHead
+
+    /// Seconds in each part of the work.
+    public struct Phases: Sendable {
+        public var forward = 0.0
+        public var loss = 0.0
+        public var backward = 0.0
+
+        public init() {}
+
+        public static func - (left: Phases, right: Phases) -> Phases {
+            var difference = left
+            difference.forward -= right.forward
+            difference.loss -= right.loss
+            difference.backward -= right.backward
+            return difference
+        }
+    }
 
     /// What decides how much memory a pass takes.
     public struct Plan: Sendable {
@@ -62,6 +83,7 @@ public final class TrainingPass {
         self.adapter = adapter
         compute = plan.compute
         capacity = plan.rows
+        dropout = plan.dropout
         checkpoints = Self.usesCheckpoints(model.configuration, adapter.layout, plan, threads: pool.count)
         let rows = MatrixProduct.paddedRows(plan.rows)
         let tape: Activations.Tape = checkpoints ? .blockInputs : .everything
@@ -77,7 +99,8 @@ public final class TrainingPass {
         forward = BlockForward(
             model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
             activations: activations, lowRank: trained)
-        attention = SegmentAttention(configuration: model.configuration, pool: pool, activations: activations)
+        attention = SegmentAttention(
+            arena: arena, configuration: model.configuration, pool: pool, activations: activations)
         backward = BlockBackward(arena: arena, forward: forward, adapter: trained, attention: attention)
         lossHead = LossHead(arena: arena, model: model, product: product)
     }
@@ -90,17 +113,29 @@ public final class TrainingPass {
     ) -> Double {
         guard !batch.targets.isEmpty else { return 0 }
         trained.dropoutSeed = dropoutSeed
-        runForward(batch)
         let (last, C) = (model.configuration.blockCount, model.configuration.hiddenSize)
-        backward.dx.values().update(repeating: 0, count: batch.tokens.count * C)
-        let loss = lossHead.run(activations.residual(last), batch, dx: backward.dx.values(), scale: scale)
-        guard let lowest = adapter.layout.pairs.first?.block else { return loss }
+        Self.time(&phases.forward) { runForward(batch) }
+        let loss = Self.time(&phases.loss) {
+            backward.dx.values().update(repeating: 0, count: batch.tokens.count * C)
+            return lossHead.run(activations.residual(last), batch, dx: backward.dx.values(), scale: scale)
+        }
+        Self.time(&phases.backward) { runBackward(batch, gradients: gradients) }
+        return loss
+    }
+
+    private func runBackward(_ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>) {
+        guard let lowest = adapter.layout.pairs.first?.block else { return }
         let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
-        for index in (lowest..<last).reversed() {
+        for index in (lowest..<model.configuration.blockCount).reversed() {
             if checkpoints { runBlock(index, batch, tasks: tasks) }
             backward.run(index, batch, gradients: gradients, isLowest: index == lowest)
         }
-        return loss
+    }
+
+    private static func time<Value>(_ seconds: inout Double, _ body: () -> Value) -> Value {
+        let start = ContinuousClock.now
+        defer { seconds += (ContinuousClock.now - start) / .seconds(1) }
+        return body()
     }
 
     /// Sum of the losses of `batch`'s targets, without dropout.
@@ -156,6 +191,7 @@ extension TrainingPass {
             + TrainedAdapter.size(
                 layout: layout, rows: rows, threads: threads, dropout: plan.dropout,
                 widestInput: max(configuration.feedForwardSize, configuration.querySize))
+            + SegmentAttention.size(configuration: configuration, rows: rows)
             + BlockBackward.size(configuration: configuration, compute: plan.compute, rows: rows)
             + LossHead.size(configuration: configuration, compute: plan.compute)
     }

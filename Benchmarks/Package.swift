@@ -1,0 +1,21 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+    name: "benchmarks",
+    dependencies: [.package(name: "lora", path: "..")],
+    targets: [
+        .target(name: "CCeilings", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
+        .executableTarget(
+            name: "bench",
+            dependencies: [
+                "CCeilings",
+                .product(name: "LoRAFormats", package: "lora"),
+                .product(name: "LoRAModel", package: "lora"),
+                .product(name: "LoRAText", package: "lora"),
+                .product(name: "LoRATraining", package: "lora"),
+            ]),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .c11
+)

@@ -1,0 +1,14 @@
+/// What this machine can do at best, measured with the libraries alone.
+#ifndef CEILINGS_H
+#define CEILINGS_H
+
+#include <stddef.h>
+
+/// GFLOP/s of the product (M,K) · (N,K)ᵀ with f32 sums: `threads` threads, each with M rows of its own and oneDNN
+/// single-threaded, for about `seconds`. `bf16` 1: bf16 operands, 0: f32. Negative when oneDNN refuses.
+double ceiling_product(int bf16, size_t threads, size_t M, size_t N, size_t K, double seconds);
+
+/// GB/s that `threads` threads read from memory, far more than the caches hold.
+double ceiling_read(size_t threads, double seconds);
+
+#endif
