@@ -67,9 +67,11 @@ let package = Package(
             ],
             swiftSettings: swiftSettings
         ),
-        .testTarget(name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels"], exclude: ["Goldens"],
+        .testTarget(
+            name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
-        .testTarget(name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
+        .testTarget(
+            name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
         .testTarget(name: "LoRAModelTests", dependencies: ["LoRAModel", "CKernels"], swiftSettings: swiftSettings),
         .testTarget(
@@ -81,7 +83,13 @@ let package = Package(
             exclude: ["Goldens"],
             swiftSettings: swiftSettings
         ),
-        .testTarget(name: "CommandTests", dependencies: ["LoRAFormats"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: [
+                "lora", "LoRAFormats", .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            swiftSettings: swiftSettings
+        ),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .c11

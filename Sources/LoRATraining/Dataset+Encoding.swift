@@ -12,13 +12,19 @@ public struct ExampleEncoder: Sendable {
     let format: ChatFormat?
     /// Rows with more tokens are skipped.
     let maximumLength: Int
+    /// Whether it is the base's context that sets the limit, so that no option can raise it.
+    let isLimitedByContext: Bool
 
-    /// - Parameter format: of the base; without one, rows of plain strings are joined as they are.
-    public init(tokenizer: Tokenizer, format: ChatFormat?, maximumLength: Int) {
-        precondition(maximumLength > 0, "a maximum length of \(maximumLength)")
+    /// - Parameters:
+    ///   - format: of the base; without one, rows of plain strings are joined as they are.
+    ///   - contextLength: of the base; a larger maximum length is lowered to it.
+    public init(tokenizer: Tokenizer, format: ChatFormat?, maximumLength: Int, contextLength: Int = .max) {
+        precondition(
+            min(maximumLength, contextLength) > 0, "a maximum length of \(maximumLength) in \(contextLength)")
         self.tokenizer = tokenizer
         self.format = format
-        self.maximumLength = maximumLength
+        self.maximumLength = min(maximumLength, contextLength)
+        isLimitedByContext = contextLength <= maximumLength
     }
 
     /// What holds for every row of the file, so that it is not said of each.

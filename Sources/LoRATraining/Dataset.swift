@@ -33,6 +33,8 @@ public struct Dataset: Sendable {
     public let skips: [Skip]
     /// SHA-256 of the file's bytes, 64 hexadecimal digits.
     public let digest: String
+    /// Whether it is the base's context that rows were too long for.
+    private let isLimitedByContext: Bool
 
     /// Tokens of all examples.
     public var tokenCount: Int { examples.reduce(0) { $0 + $1.tokens.count } }
@@ -64,6 +66,7 @@ public struct Dataset: Sendable {
         examples = reader.examples
         questions = reader.questions
         skips = reader.skips
+        isLimitedByContext = encoder.isLimitedByContext
         guard !examples.isEmpty else {
             throw TrainingDataError("\(path): no row is left to use. " + warnings.joined(separator: " "))
         }
@@ -90,7 +93,9 @@ public struct Dataset: Sendable {
             let list = Self.list(long.map { "\($0.0) (\($0.1))" })
             lines.append(
                 "\(name): \(Self.rows(long.count)) over the limit of \(limit) tokens skipped, line (tokens): \(list). "
-                    + "Raise --max-length to use them.")
+                    + (isLimitedByContext
+                        ? "It is the base's context: split them, or use another base."
+                        : "Raise --max-length to use them."))
         }
         let empty = skips.filter { $0.reason == .nothingSupervised }.map { String($0.line) }
         if !empty.isEmpty {

@@ -10,9 +10,10 @@ public struct EvaluationResult: Sendable {
     public let answers: [Evaluation.Answer]?
     public let seconds: Double
 
-    /// Share of answers that are exact.
+    /// Share of answers that are exact; nil where the rows ask nothing.
     public var exactMatch: Double? {
-        answers.map { Double($0.count(where: \.isExact)) / Double(max($0.count, 1)) }
+        guard let answers, !answers.isEmpty else { return nil }
+        return Double(answers.count(where: \.isExact)) / Double(answers.count)
     }
 }
 

@@ -42,7 +42,7 @@ public final class TrainingRun {
     public init(_ setup: TrainingSetup, pool: ThreadPool) throws {
         self.setup = setup
         self.pool = pool
-        _ = try AtomicFile(path: setup.options.outputPath)
+        try TrainingOutput(setup).check()
         let pass = try TrainingPass(model: setup.base, adapter: setup.adapter, pool: pool, plan: setup.passPlan)
         trainer = Trainer(
             pass: pass, pool: pool, weightDecay: Float(setup.options.weightDecay),
@@ -80,9 +80,7 @@ public final class TrainingRun {
 
     private func file(losses: [Double], validationLoss: Double?, toolVersion: String) throws -> AdapterFile {
         let options = setup.options
-        let configuration =
-            try options.initialAdapterPath.map { try AdapterFile.read(path: $0).configuration }
-            ?? options.adapterConfiguration
+        let configuration = setup.configuration
         var named = configuration
         named.baseModel = setup.base.file.metadata["general.name"]?.stringValue
         let targets = TargetModule.allCases.filter { target in
@@ -148,8 +146,14 @@ public final class TrainingRun {
         Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
     }
 
-    /// The most memory that the process has had resident, the map included.
+    /// The most memory that the process has had resident, the map included. `getrusage` counts in what the parent had
+    /// when it started the process, so it only stands in where /proc does not tell.
     public static var peakResidentBytes: Int {
+        let line = FileManager.default.contents(atPath: "/proc/self/status").flatMap { data in
+            String(decoding: data, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+        }
+        let words = line?.split(whereSeparator: \.isWhitespace) ?? []
+        if words.count > 1, let kilobytes = Int(words[1]) { return kilobytes * 1024 }
         var usage = rusage()
         getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
         return usage.ru_maxrss * 1024

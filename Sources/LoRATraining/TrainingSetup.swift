@@ -13,6 +13,8 @@ public final class TrainingSetup {
     public let plan: BatchPlan
     public let schedule: Schedule
     public let adapter: AdapterParameters
+    /// Of the adapter's file; that of the initial adapter where there is one.
+    let configuration: AdapterConfiguration
     public let passPlan: TrainingPass.Plan
 
     /// Rows that a pass packs examples into, unless a single example is longer: enough that products run at full speed,
@@ -25,11 +27,10 @@ public final class TrainingSetup {
     public init(_ options: TrainingOptions) throws {
         self.options = options
         base = try BaseModel(path: options.basePath)
-        tokenizer = try Tokenizer(gguf: base.file)
-        let maximumLength = min(options.maximumLength, base.configuration.contextLength)
+        tokenizer = try base.makeTokenizer()
         let encoder = ExampleEncoder(
             tokenizer: tokenizer, format: try ChatFormat(gguf: base.file, tokenizer: tokenizer),
-            maximumLength: maximumLength)
+            maximumLength: options.maximumLength, contextLength: base.configuration.contextLength)
         let location = try Dataset.Location(path: options.dataPath)
         dataset = try Self.dataset(location, .train, encoder)
         validation = try location.path(of: .valid).map { try Dataset(path: $0, encoder: encoder) }
@@ -39,7 +40,7 @@ public final class TrainingSetup {
         schedule = Schedule(
             course: options.course, peak: options.learningRate, warmupFraction: options.warmup,
             stepCount: plan.stepCount)
-        adapter = try Self.adapter(options, base: base)
+        (adapter, configuration) = try Self.adapter(options, base: base)
         passPlan = Self.passPlan(options, base: base, datasets: [dataset] + (validation.map { [$0] } ?? []))
     }
 
@@ -50,10 +51,15 @@ public final class TrainingSetup {
         return try Dataset(path: path, encoder: encoder)
     }
 
-    private static func adapter(_ options: TrainingOptions, base: BaseModel) throws -> AdapterParameters {
+    private static func adapter(
+        _ options: TrainingOptions, base: BaseModel
+    ) throws -> (AdapterParameters, AdapterConfiguration) {
         if let path = options.initialAdapterPath {
-            return try AdapterFile.read(path: path).parameters(
-                for: base, path: path, allowsOtherBase: options.allowsOtherBase)
+            let file = try AdapterFile.read(path: path)
+            var configuration = file.configuration
+            configuration.dropout = options.dropout
+            let adapter = try file.parameters(for: base, path: path, allowsOtherBase: options.allowsOtherBase)
+            return (adapter, configuration)
         }
         if let layers = options.layers, layers.upperBound >= base.configuration.blockCount {
             throw FormatError(
@@ -63,7 +69,7 @@ public final class TrainingSetup {
         let matcher = try AdapterModuleMatcher(options.adapterConfiguration)
         let adapter = AdapterParameters(layout: AdapterLayout(configuration: base.configuration, matcher: matcher))
         adapter.initialize(seed: options.seed)
-        return adapter
+        return (adapter, options.adapterConfiguration)
     }
 
     private static func passPlan(

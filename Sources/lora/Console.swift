@@ -7,28 +7,53 @@ let toolVersion = "0.1.0"
 /// Standard output for results, standard error for progress and warnings.
 enum Console {
     /// Writes a line of results.
-    static func print(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
+    static func print(_ text: String) { printPartial(text + "\n") }
 
-    /// Writes results without a line's end.
-    static func printPartial(_ text: String) { write(text, to: STDOUT_FILENO) }
+    /// Writes results without a line's end. Where nobody reads them any more, the process ends as it would by SIGPIPE;
+    /// results that cannot be written for another reason are an error.
+    static func printPartial(_ text: String) {
+        switch write(text, to: STDOUT_FILENO) {
+        case 0: return
+        case EPIPE: exit(128 + SIGPIPE)
+        case let code: fail("standard output: cannot write: \(String(cString: strerror(code)))")
+        }
+    }
 
-    /// Writes a line of progress or a warning.
-    static func note(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+    /// Writes a line of progress or a warning; a run goes on when nobody reads them.
+    static func note(_ text: String) { _ = write(text + "\n", to: STDERR_FILENO) }
 
     /// Replaces the last line of a terminal.
-    static func renote(_ text: String) { write("\r\u{1B}[2K" + text, to: STDERR_FILENO) }
+    static func renote(_ text: String) { _ = write("\r\u{1B}[2K" + text, to: STDERR_FILENO) }
+
+    /// Says in one line why nothing more can be done, and ends the process with status 1.
+    static func fail(_ message: String) -> Never {
+        note("Error: " + oneLine(message))
+        exit(1)
+    }
+
+    /// `text` without line ends and other control characters, which could steer a terminal.
+    static func oneLine(_ text: String) -> String {
+        let scalars = text.unicodeScalars.map { scalar -> Unicode.Scalar in
+            let isControl = scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)
+            return isControl || ["\u{2028}", "\u{2029}"].contains(scalar) ? " " : scalar
+        }
+        return String(String.UnicodeScalarView(scalars))
+    }
 
     static let isTerminal = isatty(STDERR_FILENO) == 1
 
-    /// Raw writes: a closed pipe ends the output, not the process.
-    private static func write(_ text: String, to descriptor: Int32) {
+    /// - Returns: 0, or the reason why not all of it is written.
+    private static func write(_ text: String, to descriptor: Int32) -> Int32 {
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            if count < 0 && errno == EINTR { continue }
-            if count <= 0 { return }
+            if count < 0 {
+                if errno == EINTR { continue }
+                return errno
+            }
             bytes = bytes.dropFirst(count)
         }
+        return 0
     }
 }
 

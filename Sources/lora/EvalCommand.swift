@@ -52,7 +52,7 @@ struct EvalCommand: ParsableCommand {
 
     func run() throws {
         let model = try BaseModel(path: base)
-        let tokenizer = try Tokenizer(gguf: model.file)
+        let tokenizer = try model.makeTokenizer()
         let dataset = try readDataset(model, tokenizer)
         let pool = common.makePool()
         defer { pool.shutdown() }
@@ -76,7 +76,7 @@ struct EvalCommand: ParsableCommand {
     private func readDataset(_ model: BaseModel, _ tokenizer: Tokenizer) throws -> Dataset {
         let encoder = ExampleEncoder(
             tokenizer: tokenizer, format: try ChatFormat(gguf: model.file, tokenizer: tokenizer),
-            maximumLength: model.configuration.contextLength)
+            maximumLength: .max, contextLength: model.configuration.contextLength)
         guard let path = try Dataset.Location(path: data).path(of: split) else {
             throw TrainingDataError("\(data): there is no \(split.rawValue) split")
         }

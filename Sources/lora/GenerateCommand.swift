@@ -3,6 +3,7 @@ import Foundation
 import LoRAFormats
 import LoRAModel
 import LoRAText
+import LoRATraining
 import OrderedCollections
 
 /// `lora generate`: a prompt in, an answer out, streamed.
@@ -58,7 +59,10 @@ struct GenerateCommand: ParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func validate() throws {
-        guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1") }
+        guard (1...1 << 28).contains(maxTokens) else {
+            throw ValidationError("--max-tokens must be from 1 to \(1 << 28)")
+        }
+        if raw, system != nil { throw ValidationError("--system goes into the chat template, which --raw leaves out") }
         guard temperature.isFinite, temperature >= 0 else {
             throw ValidationError("--temperature must not be negative")
         }
@@ -69,31 +73,35 @@ struct GenerateCommand: ParsableCommand {
 
     func run() throws {
         let model = try BaseModel(path: base)
-        let tokenizer = try Tokenizer(gguf: model.file)
+        let tokenizer = try model.makeTokenizer()
         let ids = try promptIDs(model, tokenizer)
         let context = model.configuration.contextLength
         guard !ids.isEmpty else { throw FormatError("the prompt is empty; give --prompt some text") }
         guard ids.count < context else {
             throw FormatError("the prompt has \(ids.count) tokens, the base's context is \(context); shorten it")
         }
+        let compute = try compute.resolve()
         let pool = common.makePool()
         defer { pool.shutdown() }
         let parts = try adapter.map { (try otherBase.loadAdapter($0.path, base: model), $0.weight) }
         let parameters = parts.isEmpty ? nil : AdapterParameters.combining(parts, configuration: model.configuration)
         let generator = try Generator(
-            model: model, pool: pool, compute: try compute.resolve(), slots: 1,
-            positions: min(context, ids.count + maxTokens))
-        answer(
+            model: model, pool: pool, compute: compute, slots: 1, positions: min(context, ids.count + maxTokens))
+        try answer(
             generator, tokenizer,
             .init(
-                prompt: ids, adapter: parameters, endIDs: tokenizer.endIDs, maximumTokens: maxTokens,
+                prompt: ids, adapter: parameters, endIDs: tokenizer.endIDs,
+                maximumTokens: min(maxTokens, context - ids.count),
                 sampling: .init(temperature: temperature, topK: topK, topP: topP, minP: minP, seed: seed)))
     }
 
     private func promptIDs(_ model: BaseModel, _ tokenizer: Tokenizer) throws -> [Int32] {
         let bytes = prompt == "-" ? try readStandardInput() : Array(prompt.utf8)
-        let text = String(decoding: bytes, as: UTF8.self)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw FormatError("the prompt is not UTF-8; convert it first", file: "standard input")
+        }
         guard !raw, let format = try ChatFormat(gguf: model.file, tokenizer: tokenizer) else {
+            if system != nil { throw FormatError("no chat template, so --system has no place", file: base) }
             let ids = tokenizer.encode(text)
             guard tokenizer.addsBOS, let bos = tokenizer.bosID, ids.first != bos else { return ids }
             return [bos] + ids
@@ -105,7 +113,7 @@ struct GenerateCommand: ParsableCommand {
         return tokenizer.encode(try format.render(messages: messages, addGenerationPrompt: true))
     }
 
-    private func answer(_ generator: Generator, _ tokenizer: Tokenizer, _ request: Generator.Request) {
+    private func answer(_ generator: Generator, _ tokenizer: Tokenizer, _ request: Generator.Request) throws {
         let interruption = Interruption()
         var decoder = StreamingDecoder(tokenizer: tokenizer)
         var text = ""
@@ -144,5 +152,6 @@ struct GenerateCommand: ParsableCommand {
                         + (tokens.count > 1 ? String(format: ", then %.0f tokens/s", rate) : ""))
             }
         }
+        if interruption.isRequested { throw ExitCode(130) }
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 
 @main
 struct LoRACommand: ParsableCommand {
@@ -14,4 +15,18 @@ struct LoRACommand: ParsableCommand {
         subcommands: [
             TrainCommand.self, EvalCommand.self, GenerateCommand.self, InspectCommand.self, TokenizeCommand.self,
         ])
+
+    /// Runs the command that the arguments name. A failure is one line on standard error, whatever a file or a template
+    /// put into its text; wrong usage is explained by the argument parser.
+    static func main() {
+        // A pipe that closes and a file that may not grow come back as errors of the write.
+        for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            guard exitCode(for: error) == .failure, !(error is ExitCode) else { exit(withError: error) }
+            Console.fail(message(for: error))
+        }
+    }
 }

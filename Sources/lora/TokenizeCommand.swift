@@ -80,7 +80,10 @@ struct TokenizeCommand: ParsableCommand {
             throw FormatError("expected an array of messages, or an object with messages", file: path)
         }
         let tools = members.removeValue(forKey: "tools")
-        let addsPrompt = members.removeValue(forKey: "add_generation_prompt")?.boolValue ?? true
+        let choice = members.removeValue(forKey: "add_generation_prompt") ?? .bool(true)
+        guard let addsPrompt = choice.boolValue else {
+            throw FormatError("add_generation_prompt must be true or false, found \(choice.kind)", file: path)
+        }
         return try format.template.render(
             format.variables(messages: messages, tools: tools, addGenerationPrompt: addsPrompt, more: members))
     }

@@ -157,10 +157,16 @@ struct OptimizerOptions: ParsableArguments {
     func validate() throws {
         if epochs != nil, steps != nil { throw ValidationError("--epochs and --steps exclude each other") }
         for (name, value) in [("--epochs", epochs), ("--steps", steps)] {
-            if let value, value < 1 { throw ValidationError("\(name) must be at least 1") }
+            if let value, !(1...1_000_000_000).contains(value) {
+                throw ValidationError("\(name) must be from 1 to 1000000000")
+            }
         }
-        guard (1...1_000_000).contains(batchSize) else { throw ValidationError("--batch-size must be at least 1") }
-        guard (2...1 << 24).contains(maxLength) else { throw ValidationError("--max-length must be at least 2") }
+        guard (1...1_000_000).contains(batchSize) else {
+            throw ValidationError("--batch-size must be from 1 to 1000000")
+        }
+        guard (2...1 << 24).contains(maxLength) else {
+            throw ValidationError("--max-length must be from 2 to \(1 << 24)")
+        }
         guard learningRate.isFinite, learningRate > 0 else { throw ValidationError("--learning-rate must be above 0") }
         guard (0...1).contains(warmup) else { throw ValidationError("--warmup must be from 0 to 1") }
         guard weightDecay.isFinite, weightDecay >= 0 else {
@@ -194,6 +200,10 @@ struct ExecutionOptions: ParsableArguments {
 
     @Flag(help: "Print one JSON object.")
     var json = false
+
+    func validate() throws {
+        if dryRun, json { throw ValidationError("--dry-run and --json exclude each other") }
+    }
 }
 
 extension TrainCommand {

@@ -1,0 +1,48 @@
+internal import Glibc
+internal import LoRAFormats
+internal import LoRAModel
+
+/// Where a run writes its adapter, tried before hours are spent on it.
+struct TrainingOutput {
+    private let path: String
+    /// Files that the run reads; an adapter in their place would be a loss.
+    private let sources: [(role: String, path: String)]
+    /// The largest that the adapter's file can become.
+    private let byteCount: Int
+
+    /// Beside the tensors the file holds some text.
+    private static let textBytes = 64 << 10
+
+    init(_ setup: TrainingSetup) {
+        path = setup.options.outputPath
+        sources =
+            [("base", setup.options.basePath), ("training data", setup.dataset.path)]
+            + (setup.validation.map { [("validation data", $0.path)] } ?? [])
+        byteCount =
+            setup.adapter.layout.parameterCount * setup.options.precision.elementBytes
+            + setup.adapter.layout.pairs.count * 512 + Self.textBytes
+    }
+
+    /// Writes as many bytes as the adapter may have beside the output, and removes them.
+    /// - Throws: `FormatError` when the output cannot be written there, or must not be.
+    func check() throws {
+        if let target = Self.identity(path) {
+            for source in sources where Self.identity(source.path).map({ $0 == target }) ?? false {
+                throw FormatError("is the \(source.role) itself; give the adapter another --output", file: path)
+            }
+        }
+        var file = try AtomicFile(path: path)
+        let zeros = [UInt8](repeating: 0, count: 1 << 20)
+        while file.count < byteCount {
+            let count = min(zeros.count, byteCount - file.count)
+            try zeros.withUnsafeBytes { try file.write(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+        }
+    }
+
+    /// Device and inode of what is at `path`.
+    private static func identity(_ path: String) -> [UInt64]? {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        return [UInt64(status.st_dev), UInt64(status.st_ino)]
+    }
+}
