@@ -69,7 +69,15 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
-        .testTarget(name: "LoRAModelTests", dependencies: ["LoRAModel", "CKernels"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "LoRAModelTests",
+            dependencies: [
+                "LoRAModel", "LoRAFormats", "CKernels",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            exclude: ["Goldens"],
+            swiftSettings: swiftSettings
+        ),
         .testTarget(
             name: "LoRATrainingTests",
             dependencies: [
