@@ -73,7 +73,15 @@ let package = Package(
         .testTarget(
             name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
-        .testTarget(name: "LoRAModelTests", dependencies: ["LoRAModel", "CKernels"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "LoRAModelTests",
+            dependencies: [
+                "LoRAModel", "LoRAFormats", "CKernels",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            exclude: ["Goldens"],
+            swiftSettings: swiftSettings
+        ),
         .testTarget(
             name: "LoRATrainingTests",
             dependencies: [

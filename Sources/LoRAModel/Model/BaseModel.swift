@@ -41,6 +41,9 @@ public final class BaseModel: Sendable {
         ])
         outputNorm = tensors.vector("output_norm.weight", C)
         ropeFactors = tensors.optionalVector("rope_freqs.weight", configuration.headSize / 2)
+        if !ropeFactors.allSatisfy({ $0.isFinite && $0 > 0 }) {
+            tensors.problems.append("tensor rope_freqs.weight must hold positive numbers")
+        }
         blocks = (0..<configuration.blockCount).map { index in
             let name = { (part: String) in "blk.\(index).\(part).weight" }
             return Block(
@@ -78,9 +81,9 @@ private struct TensorReader {
 
     mutating func matrix(_ name: String, _ rows: Int, _ columns: Int) -> FrozenMatrix {
         guard let tensor = find(name, [rows, columns]) else {
-            // Never multiplied: the problems are thrown before anyone sees it.
+            // Never multiplied: the problems are thrown before anyone sees it. It can be stacked like the real one.
             return FrozenMatrix(
-                bytes: UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped, type: .f32, rows: 0, columns: 0)
+                bytes: UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped, type: .f32, rows: rows, columns: columns)
         }
         let bytes = file.bytes(of: tensor).baseAddress ?? UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
         return FrozenMatrix(bytes: bytes, type: tensor.type, rows: rows, columns: columns)

@@ -33,8 +33,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     /// rows so that pairs are adjacent.
     public var ropeUsesHalves: Bool { architecture != "llama" }
 
-    /// Limits that a hostile file must not pass, far above any real model.
-    private static let largestDimension = 1 << 20
+    /// Limit that a hostile file must not pass, above any real model: what the products' scratch and kernels can take.
+    fileprivate static let largestDimension = 1 << 16
 
     /// - Throws: `FormatError` that names every key that is missing, out of range or not supported.
     public init(gguf: GGUFFile) throws {
@@ -60,6 +60,7 @@ public struct ModelConfiguration: Sendable, Equatable {
         ropeLinearFactor = reader.linearRopeFactor()
         if vocabularySize == 0 { reader.problems.append("no tensor token_embd.weight") }
         reader.check(headSize: headSize, heads: headCount, keyValueHeads: keyValueHeadCount)
+        reader.checkTokens(vocabularySize: vocabularySize)
         guard reader.problems.isEmpty else {
             throw FormatError(reader.problems.joined(separator: "; "), file: gguf.path)
         }
@@ -114,6 +115,9 @@ private struct KeyReader {
         if headSize % 8 != 0 || headSize > 256 || headSize == 0 {
             problems.append("head size \(headSize) must be a multiple of 8 up to 256")
         }
+        if heads * headSize > ModelConfiguration.largestDimension {
+            problems.append("\(heads) heads of \(headSize) are wider than \(ModelConfiguration.largestDimension)")
+        }
         if keyValueHeads > 0, heads % keyValueHeads != 0 {
             problems.append("\(heads) heads cannot share \(keyValueHeads) key/value heads")
         }
@@ -125,6 +129,13 @@ private struct KeyReader {
         if valueSize != headSize { problems.append("value heads of \(valueSize) beside keys of \(headSize)") }
         if let experts = gguf.metadata["\(architecture).expert_count"]?.intValue, experts > 0 {
             problems.append("mixtures of experts are not supported")
+        }
+    }
+    /// A token without a row in the embedding would be read from beyond its end.
+    mutating func checkTokens(vocabularySize: Int) {
+        guard vocabularySize > 0, case .strings(let tokens)? = gguf.metadata["tokenizer.ggml.tokens"] else { return }
+        if tokens.count > vocabularySize {
+            problems.append("\(tokens.count) tokens beside an embedding of \(vocabularySize) rows")
         }
     }
 }

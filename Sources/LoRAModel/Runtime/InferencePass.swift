@@ -132,6 +132,7 @@ private struct Rows {
 
     init(_ chunks: [InferencePass.Chunk]) {
         for (index, chunk) in chunks.enumerated() {
+            precondition(!chunk.tokens.isEmpty, "chunk \(index) of \(chunks.count) has no tokens")
             let start = tokens.count
             tokens += chunk.tokens
             positions += chunk.tokens.indices.map { Int32(chunk.cache.count + $0) }
