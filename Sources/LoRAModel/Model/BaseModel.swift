@@ -80,7 +80,7 @@ private struct TensorReader {
         guard let tensor = find(name, [rows, columns]) else {
             // Never multiplied: the problems are thrown before anyone sees it.
             return FrozenMatrix(
-                bytes: UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped, type: .f32, rows: 0, columns: 0)
+                bytes: UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped, type: .f32, rows: 0, columns: columns)
         }
         let bytes = file.bytes(of: tensor).baseAddress ?? UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
         return FrozenMatrix(bytes: bytes, type: tensor.type, rows: rows, columns: columns)
