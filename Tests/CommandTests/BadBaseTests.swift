@@ -90,6 +90,20 @@ struct BadBaseTests {
         }
     }
 
+    @Test("Every tensor that is missing or misshapen is named, whichever it is")
+    func tensors() throws {
+        try withDirectory { directory in
+            let path = directory.appending(path: "base.bin").path
+            for name in ["blk.0.attn_k", "blk.1.ffn_up", "blk.1.attn_norm", "output_norm"] {
+                var base = TinyBase(seed: 1)
+                base.missingTensor = name
+                try base.write(to: path)
+                try refusal(
+                    ["generate", "--base", path, "--prompt", "a"], naming: ["tensor \(name).weight is missing"])
+            }
+        }
+    }
+
     @Test("A template that cannot be read names its line")
     func template() throws {
         try withDirectory { directory in

@@ -53,7 +53,8 @@ struct BadDataTests {
 
     @Test("Empty files and files of blank lines have no row")
     func empty() throws {
-        for content in ["", "\n", " \r\n\n"] { try refuse(Array(content.utf8), naming: ["train.jsonl", "no row"]) }
+        for content in ["\n", " \r\n\n"] { try refuse(Array(content.utf8), naming: ["train.jsonl", "no row"]) }
+        try refuse([], naming: ["train.jsonl", "empty"])
     }
 
     @Test("What is not UTF-8 is named with its line")
@@ -78,7 +79,7 @@ struct BadDataTests {
         try withDirectory { directory in
             let file = directory.appending(path: "rows.jsonl")
             let long = Fixtures.row(question: String(repeating: "x", count: 80), answer: "b")
-            let completion = { (answer: String) in "{\"prompt\": \"a\", \"completion\": \"\(answer)\"}" }
+            let plain = { (text: String) in "{\"text\": \"\(text)\"}" }
             let start = [
                 "train", "--base", try Fixtures.tinyBase(), "--data", file.path, "--output", directory.path + "/x.lora",
                 "--quiet", "--json",
@@ -91,7 +92,7 @@ struct BadDataTests {
             #expect(output.errors.contains("2 (") && output.errors.contains("4 ("), "\(output.errors)")
             #expect(output.errors.contains("--max-length"))
 
-            try file.write([completion("b"), completion(""), completion("c")].joined(separator: "\n"))
+            try file.write([plain("b"), plain(""), plain("c")].joined(separator: "\n"))
             let second = try lora(start)
             #expect(second.errorLines.count == 1)
             #expect(second.errors.contains("warning: rows.jsonl: 1 row without an answer"), "\(second.errors)")

@@ -23,8 +23,8 @@ struct UsageTests {
         let text = help.split(whereSeparator: \.isWhitespace).joined(separator: " ")
         for part in [
             "Rank of A and B. (default: 8)", "(default: 16.0)", "(default: attention)", "(default: all)",
-            "(default: 1)", "(default: 2048)", "(default: 0.001)", "(default: linear)", "(default: 0.03)",
-            "(default: 0.0)", "(default: 1.0)", "(default: auto)", "(default: bf16)", "(default: 0)",
+            "(default: 1)", "(default: 2048)", "(default: 0.001)", "default: linear)", "(default: 0.03)",
+            "(default: 0.0)", "(default: 1.0)", "default: auto)", "default: bf16)", "(default: 0)",
             "(default: 1.5GiB)",
         ] { #expect(text.contains(part), "\(part) in \(text)") }
     }

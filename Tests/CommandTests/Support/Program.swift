@@ -21,7 +21,7 @@ enum Program {
     }
 
     /// Any run that takes longer hangs.
-    private static let deadline = Duration.seconds(240)
+    private static let deadline = Duration.seconds(90)
 
     /// The executable beside the test bundle, whatever the build directory and configuration are.
     static let path: Result<String, Failure> = {
@@ -85,11 +85,21 @@ enum Program {
         posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT | O_APPEND, 0o600)
+        // A test's thread blocks signals, and a shell may have it ignore SIGINT; the child shall do neither.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        for number in [SIGINT, SIGTERM, SIGPIPE, SIGXFSZ] { sigaddset(&signals, number) }
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
         let words = command.map { strdup($0) }
         let variables = environment.map { strdup("\($0)=\($1)") }
         defer { for pointer in words + variables { free(pointer) } }
         var child: pid_t = 0
-        let code = posix_spawn(&child, command[0], &actions, nil, words + [nil], variables + [nil])
+        let code = posix_spawn(&child, command[0], &actions, &attributes, words + [nil], variables + [nil])
         guard code == 0 else {
             throw Failure(description: "cannot start \(command[0]): \(String(cString: strerror(code)))")
         }
