@@ -11,10 +11,10 @@ extension KernelTests {
         init() throws { model = try TinyModel(isTied: false).make() }
 
         func run(
-            _ requests: [Generator.Request], slots: Int, positions: Int = 128,
+            _ requests: [Generator.Request], slots: Int, positions: Int = 128, threads: Int = 1,
             onToken: (Int, Int32) -> Bool = { _, _ in true }
         ) throws -> [[Int32]] {
-            try withPool { pool in
+            try withPool(threads: threads) { pool in
                 try Generator(model: model, pool: pool, compute: .f32, slots: slots, positions: positions)
                     .run(requests, onToken: onToken)
             }
@@ -36,7 +36,7 @@ extension KernelTests {
             let requests = [3, 1, 100, 64, 65, 2, 30].enumerated().map {
                 request($1, seed: UInt64($0), adapter: adapters[$0 % 3], most: 5 + $0)
             }
-            let results = try run(requests, slots: slots)
+            let results = try run(requests, slots: slots, threads: slots == 3 ? 2 : 1)
             try withPool { pool in
                 let pass = try InferencePass(model: model, pool: pool, compute: .f32, capacity: 128, positions: 128)
                 for (request, result) in zip(requests, results) {

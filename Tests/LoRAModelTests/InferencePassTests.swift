@@ -12,9 +12,9 @@ extension KernelTests {
         init() throws { model = try TinyModel(isTied: false, type: .q8_0, embeddingType: .q4_1).make() }
 
         func withPass<Result>(
-            capacity: Int = 160, compute: Compute = .f32, _ body: (InferencePass) throws -> Result
+            capacity: Int = 160, threads: Int = 1, compute: Compute = .f32, _ body: (InferencePass) throws -> Result
         ) throws -> Result {
-            try withPool { pool in
+            try withPool(threads: threads) { pool in
                 try body(
                     InferencePass(model: model, pool: pool, compute: compute, capacity: capacity, positions: 256))
             }
@@ -81,7 +81,7 @@ extension KernelTests {
                 .random(model, seed: 1), nil, .random(model, rank: 9, targets: [.upProjection], seed: 2),
                 .random(model, rank: 2, targets: [.queryProjection, .downProjection], seed: 3), .random(model, seed: 1),
             ]
-            try withPass(capacity: 256) { pass in
+            try withPass(capacity: 256, threads: 2) { pass in
                 let texts = adapters.indices.map { tokens(count + $0, seed: UInt64($0)) }
                 let alone = zip(texts, adapters).map { pass.logits($0, adapter: $1) }
                 let chunks = zip(texts, adapters).map {
@@ -96,7 +96,7 @@ extension KernelTests {
         @Test("Decoding gives each sequence the same bits, whoever else is in the step")
         func decodingMix() throws {
             let adapters = (0..<6).map { AdapterParameters.random(model, rank: 1 + $0, seed: UInt64($0)) }
-            try withPass { pass in
+            try withPass(threads: 2) { pass in
                 func step(_ indices: [Int]) -> [[[Float]]] {
                     let caches = indices.map { _ in cache() }
                     for (index, cache) in zip(indices, caches) {
@@ -119,7 +119,7 @@ extension KernelTests {
         @Test("Wanted rows: none, the last, or all of them, in order")
         func wanted() throws {
             let texts = [tokens(5, seed: 1), tokens(70, seed: 2), tokens(3, seed: 3), tokens(1, seed: 4)]
-            try withPass { pass in
+            try withPass(threads: 2) { pass in
                 let all = pass.logits(texts.map { .init(cache: cache(), tokens: $0, adapter: nil, wanted: .all) })
                 var seen: [[Int]] = []
                 let wanted: [InferencePass.Chunk.Wanted] = [.last, .all, .none, .last]

@@ -53,6 +53,8 @@ struct SamplerTests {
         #expect(drawn(Self.logits, .init(temperature: 1, topP: 0.39)) == [1])
         #expect(drawn(Self.logits, .init(temperature: 1, topP: 0.72)) == [1, 3, 4])
         #expect(drawn(Self.logits, .init(temperature: 1, topP: 0)) == [1])
+        // The first of two equals has exactly half.
+        #expect(drawn([2, 2], .init(temperature: 1, topP: 0.5)) == [0])
         // .15 / .4 = .375, .1 / .4 = .25
         #expect(drawn(Self.logits, .init(temperature: 1, minP: 0.3)) == [1, 3, 4])
         #expect(drawn(Self.logits, .init(temperature: 1, minP: 0.2)) == [0, 1, 3, 4])

@@ -63,7 +63,7 @@ extension KernelTests {
                 keyValueHeads: keyValueHeads, isTied: false, ropeFactors: [1, 1, 2, 3, 4, 8, 8, 8]
             )
             .make()
-            try withPool { pool in
+            try withPool(threads: 1) { pool in
                 let pass = try pass(model, .random(model), pool)
                 let batch = PackedBatch(samples)
                 let (loss, gradients) = pass.lossAndGradients(batch)
@@ -75,7 +75,7 @@ extension KernelTests {
         @Test("So they are with dropout, whose backward drops what its forward dropped")
         func dropout() throws {
             let model = try TinyModel(isTied: false).make()
-            try withPool { pool in
+            try withPool(threads: 1) { pool in
                 let pass = try pass(model, .random(model), pool, dropout: 0.4)
                 let batch = PackedBatch(samples)
                 let (_, gradients) = pass.lossAndGradients(batch, dropoutSeed: 7)

@@ -7,7 +7,7 @@ enum TrainerModel {
     static let vocabulary = 96
     private static let (hidden, feedForward, heads, keyValueHeads, headSize) = (32, 64, 4, 2, 8)
 
-    static func make() throws -> BaseModel {
+    static func make(vocabulary: Int = vocabulary) throws -> BaseModel {
         let path = FileManager.default.temporaryDirectory.appending(path: "tiny-\(UUID().uuidString).gguf").path
         defer { try? FileManager.default.removeItem(atPath: path) }
         var writer = GGUFWriter()
@@ -17,7 +17,7 @@ enum TrainerModel {
             ("attention.head_count", heads), ("attention.head_count_kv", keyValueHeads), ("context_length", 128),
         ] { try writer.add("llama.\(key)", .uint32(UInt32(value))) }
         try writer.add("llama.attention.layer_norm_rms_epsilon", .float32(1e-5))
-        for (name, shape) in shapes {
+        for (name, shape) in shapes(vocabulary) {
             let count = shape.reduce(1, *)
             let isNorm = shape.count == 1
             let values = GoldenAdapter.uniform(
@@ -29,7 +29,7 @@ enum TrainerModel {
         return try BaseModel(path: path)
     }
 
-    private static var shapes: [(String, [Int])] {
+    private static func shapes(_ vocabulary: Int) -> [(String, [Int])] {
         var shapes = [
             ("token_embd.weight", [vocabulary, hidden]), ("output.weight", [vocabulary, hidden]),
             ("output_norm.weight", [hidden]),
