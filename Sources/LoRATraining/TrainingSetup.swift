@@ -27,7 +27,7 @@ public final class TrainingSetup {
     public init(_ options: TrainingOptions) throws {
         self.options = options
         base = try BaseModel(path: options.basePath)
-        tokenizer = try base.makeTokenizer()
+        tokenizer = try Tokenizer(gguf: base.file)
         let encoder = ExampleEncoder(
             tokenizer: tokenizer, format: try ChatFormat(gguf: base.file, tokenizer: tokenizer),
             maximumLength: options.maximumLength, contextLength: base.configuration.contextLength)

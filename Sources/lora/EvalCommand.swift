@@ -52,7 +52,7 @@ struct EvalCommand: ParsableCommand {
 
     func run() throws {
         let model = try BaseModel(path: base)
-        let tokenizer = try model.makeTokenizer()
+        let tokenizer = try Tokenizer(gguf: model.file)
         let dataset = try readDataset(model, tokenizer)
         let pool = common.makePool()
         defer { pool.shutdown() }

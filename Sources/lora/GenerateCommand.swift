@@ -3,7 +3,6 @@ import Foundation
 import LoRAFormats
 import LoRAModel
 import LoRAText
-import LoRATraining
 import OrderedCollections
 
 /// `lora generate`: a prompt in, an answer out, streamed.
@@ -73,7 +72,7 @@ struct GenerateCommand: ParsableCommand {
 
     func run() throws {
         let model = try BaseModel(path: base)
-        let tokenizer = try model.makeTokenizer()
+        let tokenizer = try Tokenizer(gguf: model.file)
         let ids = try promptIDs(model, tokenizer)
         let context = model.configuration.contextLength
         guard !ids.isEmpty else { throw FormatError("the prompt is empty; give --prompt some text") }
