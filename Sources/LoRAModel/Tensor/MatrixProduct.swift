@@ -43,11 +43,13 @@ final class MatrixProduct {
     /// Elements that one thread expands at most: larger shares are multiplied in pieces.
     private static let scratchLimit = 2 << 20
 
-    init(pool: ThreadPool, compute: Compute, directRows: Int = 0) {
+    /// oneDNN needs AVX-512 to beat OpenBLAS.
+    static var prefersOneDNN: Bool { lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
+
+    init(pool: ThreadPool, compute: Compute, directRows: Int = 0, usesOneDNN: Bool = prefersOneDNN) {
         self.pool = pool
         self.compute = compute
         self.directRows = directRows
-        let usesOneDNN = lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
         scratchCount = Self.scratchLimit
         scratch = (0..<pool.count).map { _ in
