@@ -174,8 +174,10 @@ extension KernelTests {
             }
         }
 
+        // OpenBLAS ends the rows that its tiles do not fill with another kernel; only its direct path promises this.
         @Test("A row's bits do not depend on the other rows", arguments: engines, [0, 40])
         func independence(engine: Engine, directRows: Int) throws {
+            guard engine.usesOneDNN || directRows == 40 else { return }
             try withPool { pool in
                 let product = engine.product(pool, directRows: directRows)
                 for format in QuantizedProduct.formats where ["F32", "BF16", "Q4_1", "Q8_0"].contains(format.name) {
@@ -184,13 +186,7 @@ extension KernelTests {
                     let whole = try forward(product, x, rows: 40, sample.W)
                     for M in 1...39 {
                         let y = try forward(product, Array(x[..<(M * 320)]), rows: M, sample.W)
-                        // OpenBLAS ends the rows that its tiles do not fill with another kernel, unlike oneDNN.
-                        withKnownIssue("OpenBLAS sums rows of a part of a tile in another order", isIntermittent: true)
-                        {
-                            #expect(y == Array(whole[..<(M * 128)]), "\(format.name), \(M) rows")
-                        } when: {
-                            !engine.usesOneDNN && directRows < M
-                        }
+                        #expect(y == Array(whole[..<(M * 128)]), "\(format.name), \(M) rows")
                     }
                 }
             }

@@ -20,9 +20,9 @@ public enum Compute: String, Sendable, CaseIterable {
 /// The one place where the base's matrices are multiplied.
 ///
 /// Each thread expands its own share of a quantised matrix into scratch that stays in its cache, and multiplies all rows
-/// of the input with it; no barrier lies between. oneDNN multiplies where the CPU has AVX-512, OpenBLAS elsewhere; a
-/// row's result does not depend on the other rows. Inputs and outputs hold `paddedRows` rows: the last ones are
-/// computed but mean nothing.
+/// of the input with it; no barrier lies between. oneDNN multiplies where the CPU has AVX-512, OpenBLAS elsewhere. With
+/// oneDNN a row's result does not depend on the other rows; OpenBLAS has another kernel for the rows that fill no tile.
+/// Inputs and outputs hold `paddedRows` rows: the last ones are computed but mean nothing.
 final class MatrixProduct {
     let pool: ThreadPool
     let compute: Compute
