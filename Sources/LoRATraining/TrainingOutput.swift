@@ -23,7 +23,7 @@ struct TrainingOutput {
             + setup.adapter.layout.pairs.count * 512 + Self.textBytes
     }
 
-    /// Writes as many bytes as the adapter may have beside the output, and removes them.
+    /// Takes the room that the adapter may need beside the output, and gives it back.
     /// - Throws: `FormatError` when the output cannot be written there, or must not be.
     func check() throws {
         if let target = Self.identity(path) {
@@ -31,12 +31,7 @@ struct TrainingOutput {
                 throw FormatError("is the \(source.role) itself; give the adapter another --output", file: path)
             }
         }
-        var file = try AtomicFile(path: path)
-        let zeros = [UInt8](repeating: 0, count: 1 << 20)
-        while file.count < byteCount {
-            let count = min(zeros.count, byteCount - file.count)
-            try zeros.withUnsafeBytes { try file.write(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-        }
+        try AtomicFile(path: path).reserve(byteCount)
     }
 
     /// Device and inode of what is at `path`.

@@ -43,6 +43,7 @@ public final class TrainingRun {
         self.setup = setup
         self.pool = pool
         try TrainingOutput(setup).check()
+        try setup.checkMemory(threads: pool.count)
         let pass = try TrainingPass(model: setup.base, adapter: setup.adapter, pool: pool, plan: setup.passPlan)
         trainer = Trainer(
             pass: pass, pool: pool, weightDecay: Float(setup.options.weightDecay),

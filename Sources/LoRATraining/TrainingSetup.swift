@@ -22,6 +22,8 @@ public final class TrainingSetup {
     static let rowsPerPass = 1024
     /// What the process may take when nothing else is said.
     static let defaultMemory = 3 << 29
+    /// What the program takes beside base and buffers.
+    static let processMemory = 64 << 20
 
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
     public init(_ options: TrainingOptions) throws {
@@ -78,10 +80,26 @@ public final class TrainingSetup {
         let examples = datasets.flatMap(\.examples)
         let longest = examples.reduce(1) { max($0, PackedBatch.rowsNeeded(supervised: $1.supervised)) }
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
-        let memory = max(0, (options.maximumMemory ?? defaultMemory) - mapped - 64 << 20)
+        let memory = max(0, (options.maximumMemory ?? defaultMemory) - mapped - processMemory)
         return TrainingPass.Plan(
             compute: options.compute, rows: max(longest, rowsPerPass), positions: longest + 1,
             dropout: Float(options.dropout), checkpointing: options.checkpointing, memory: memory)
+    }
+}
+
+extension TrainingSetup {
+    /// - Throws: `FormatError` when the run needs more memory than the user allows.
+    func checkMemory(threads: Int) throws {
+        guard let allowed = options.maximumMemory else { return }
+        let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
+        let buffers = TrainingPass.memory(base.configuration, adapter.layout, passPlan, threads: threads)
+        // Values, gradients and the optimizer's two moments, four bytes each.
+        let needed = mapped + Self.processMemory + buffers + adapter.layout.parameterCount * 16
+        guard needed > allowed else { return }
+        let limit = allowed < 1 << 20 ? "\(allowed) bytes" : "\(allowed >> 20) MiB"
+        throw FormatError(
+            "the run needs about \(needed >> 20) MiB, but --max-memory allows \(limit); allow more, or need less with "
+                + "--checkpointing on, a lower --rank or a lower --max-length")
     }
 }
 

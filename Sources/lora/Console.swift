@@ -59,9 +59,18 @@ enum Console {
 
 /// All of standard input, byte for byte.
 func readStandardInput(limit: Int = 256 << 20) throws -> [UInt8] {
-    let data = try FileHandle.standardInput.read(upToCount: limit + 1) ?? Data()
-    guard data.count <= limit else { throw FormatError("more than \(limit) bytes", file: "standard input") }
-    return [UInt8](data)
+    var bytes: [UInt8] = []
+    var part = [UInt8](repeating: 0, count: 1 << 16)
+    while bytes.count <= limit {
+        let count = read(STDIN_FILENO, &part, part.count)
+        if count == 0 { return bytes }
+        if count > 0 {
+            bytes += part[..<count]
+        } else if errno != EINTR {
+            throw FormatError("cannot read: \(String(cString: strerror(errno)))", file: "standard input")
+        }
+    }
+    throw FormatError("more than \(limit) bytes", file: "standard input")
 }
 
 /// Bytes as people read them: 512 B, 3.4 MB, 1.2 GB.

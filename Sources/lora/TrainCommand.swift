@@ -28,9 +28,10 @@ struct TrainCommand: ParsableCommand {
         if execution.dryRun { return try DryRun(setup: setup, threads: common.threads).print() }
         let pool = common.makePool()
         defer { pool.shutdown() }
+        // From here on files may be under way, so that a signal must not end the process where it stands.
+        let interruption = Interruption()
         let run = try TrainingRun(setup, pool: pool)
         if !common.quiet { Console.note(Self.headline(run, threads: pool.count)) }
-        let interruption = Interruption()
         var progress = TrainingProgress(steps: setup.plan.stepCount, isQuiet: common.quiet)
         let summary = try run.run(toolVersion: toolVersion) { report, rate in
             progress.show(report, tokensPerSecond: rate)

@@ -116,6 +116,12 @@ struct GenerateTests {
         try refusal(
             ["generate", "--base", Fixtures.tinyBase(), "--prompt", "-"], input: [0x61, 0xFF],
             naming: ["standard input", "not UTF-8"])
+        try refusal(
+            ["generate", "--base", Fixtures.tinyBase(), "--prompt", "-"], script: "exec \"$0\" \"$@\" <&-",
+            naming: ["standard input", "Bad file descriptor"])
+        try refusal(
+            ["tokenize", "--base", Fixtures.tinyBase(), "-"], script: "exec \"$0\" \"$@\" </",
+            naming: ["standard input", "Is a directory"])
     }
 
     @Test("A reader that goes away ends the program quietly")

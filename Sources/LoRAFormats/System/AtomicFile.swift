@@ -46,6 +46,17 @@ public struct AtomicFile: ~Copyable {
         try bytes.withUnsafeBytes { try write($0) }
     }
 
+    /// Makes sure that `byteCount` bytes can be written, and takes the room for them (`posix_fallocate`).
+    /// - Throws: `FormatError` with the system's reason, such as "No space left on device".
+    public func reserve(_ byteCount: Int) throws {
+        guard byteCount > 0 else { return }
+        var code = posix_fallocate(descriptor, 0, byteCount)
+        while code == EINTR { code = posix_fallocate(descriptor, 0, byteCount) }
+        // A file system that cannot reserve shows only in writing whether there is room.
+        if code == 0 || code == EOPNOTSUPP || code == EINVAL { return }
+        throw SystemCall.failure("cannot write \(byteCount) bytes", code: code).located(in: path)
+    }
+
     /// Makes the written bytes the content of the file at `path`.
     /// - Throws: `FormatError`; the old file is then still in place.
     public consuming func commit() throws {

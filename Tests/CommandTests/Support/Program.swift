@@ -48,10 +48,10 @@ enum Program {
     /// Runs `lora` with `arguments` and waits for its end.
     /// - Parameters:
     ///   - script: of `sh`, in which `"$0" "$@"` is the program with its arguments.
-    ///   - whileRunning: called every few milliseconds with the process's id and its standard error so far.
+    ///   - whileRunning: called every few milliseconds with the process's id and what it has printed so far.
     static func run(
         _ arguments: [String], input: [UInt8]? = nil, environment: [String: String] = [:], directory: URL? = nil,
-        script: String? = nil, whileRunning: (pid_t, _ errors: () -> String) -> Void = { _, _ in }
+        script: String? = nil, whileRunning: (pid_t, _ printed: () -> String) -> Void = { _, _ in }
     ) throws -> Output {
         let folder = FileManager.default.temporaryDirectory.appending(path: "lora-run-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -69,10 +69,12 @@ enum Program {
         let child = try spawn(
             command, environment: variables, input: input == nil ? "/dev/null" : inputFile, output: outputFile,
             errors: errorFile)
-        let readErrors = { String(decoding: FileManager.default.contents(atPath: errorFile) ?? Data(), as: UTF8.self) }
-        let (status, peak) = try wait(child, command) { whileRunning(child, readErrors) }
+        let read = { (file: String) in
+            String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self)
+        }
+        let (status, peak) = try wait(child, command) { whileRunning(child) { read(outputFile) + read(errorFile) } }
         return Output(
-            status: status, bytes: [UInt8](try Data(contentsOf: URL(filePath: outputFile))), errors: readErrors(),
+            status: status, bytes: [UInt8](try Data(contentsOf: URL(filePath: outputFile))), errors: read(errorFile),
             peakBytes: peak)
     }
 
