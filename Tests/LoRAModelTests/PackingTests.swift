@@ -33,7 +33,7 @@ extension KernelTests {
             batch.append(tokens: [3, 4, 5], supervised: [false, true, true])
             #expect(batch.tokens == [5, 6, 3, 4])
             #expect(batch.positions == [0, 1, 0, 1])
-            #expect(batch.segments == [.init(start: 0, count: 2), .init(start: 2, count: 2)])
+            #expect(batch.segments == [.init(start: 0, count: 2, prefix: 0), .init(start: 2, count: 2, prefix: 0)])
             #expect(batch.targetRows == [1, 2, 3])
             #expect(batch.targets == [7, 4, 5])
         }
@@ -70,6 +70,29 @@ extension KernelTests {
                     #expect(abs(loss - whole.loss) <= 1e-6 * whole.loss)
                     #expect(distance(gradients, whole.gradients) < 1e-5)
                 }
+            }
+        }
+
+        @Test("A prefix that examples share is computed once, with the same loss and gradients", arguments: [1, 2, 5, 9])
+        func sharedPrefix(count: Int) throws {
+            let prefix = Sample(count: 21, from: 21, seed: 99).tokens
+            let samples = (0..<count).map { index in
+                let rest = Sample(count: 8 + 3 * index, from: 0, seed: UInt64(index))
+                return Sample(prefix + rest.tokens, from: prefix.count + 1 + index % 3)
+            }
+            var shared = PackedBatch(prefix: prefix[...])
+            for sample in samples { shared.append(tokens: sample.tokens, supervised: sample.supervised) }
+            let apart = PackedBatch(samples)
+            #expect(shared.tokens.count == apart.tokens.count - (count - 1) * prefix.count)
+            #expect(shared.targets == apart.targets)
+            try withPass(rows: 512) { pass in
+                let (one, other) = (pass.lossAndGradients(apart), pass.lossAndGradients(shared))
+                // The same terms in another order.
+                #expect(abs(one.loss - other.loss) <= 1e-6 * one.loss)
+                #expect(distance(one.gradients, other.gradients) < 1e-5)
+                #expect(pass.evaluate(shared) == other.loss)
+                // Sums into the prefix start from zero each time.
+                #expect(pass.lossAndGradients(shared) == other)
             }
         }
 

@@ -173,13 +173,13 @@ struct TrainerTests {
         let examples = Self.examples
         let rows = examples.map { PackedBatch.rowsNeeded(supervised: $0.supervised) }
         for capacity in [27, 30, 61, 200] {
-            let batches = PackedBatch.packing(examples, capacity: capacity)
+            let batches = PackedBatch.packing(examples, capacity: capacity, sharingPrefix: false)
             #expect(batches.flatMap(\.segments).map(\.count) == rows)
             #expect(batches.allSatisfy { !$0.tokens.isEmpty && $0.tokens.count <= capacity })
             for (batch, next) in zip(batches, batches.dropFirst()) {
                 #expect(batch.tokens.count + next.segments[0].count > capacity)
             }
         }
-        #expect(PackedBatch.packing([], capacity: 1).isEmpty)
+        #expect(PackedBatch.packing([], capacity: 1, sharingPrefix: false).isEmpty)
     }
 }

@@ -37,10 +37,10 @@ public struct PackedBatch: Sendable, Equatable {
         precondition(example.count == supervised.count, "\(example.count) tokens, \(supervised.count) flags")
         let rows = Self.rowsNeeded(supervised: supervised)
         guard rows > 0 else { return }
-        precondition(
+        let sharesPrefix =
             prefixCount < rows && example.starts(with: tokens[..<prefixCount])
-                && !supervised[...prefixCount].contains(true),
-            "an example that does not share the prefix of \(prefixCount) tokens")
+            && !supervised[...prefixCount].dropFirst().contains(true)
+        precondition(sharesPrefix, "an example that does not share the prefix of \(prefixCount) tokens")
         let start = tokens.count
         segments.append(Segment(start: start, count: rows - prefixCount, prefix: prefixCount))
         tokens += example[prefixCount..<rows]
