@@ -73,7 +73,7 @@ extension KernelTests {
             }
         }
 
-        @Test("A prefix that examples share is computed once, with the same loss and gradients", arguments: [1, 2, 5, 9])
+        @Test("A prefix that examples share is computed once: same loss, same gradients", arguments: [1, 2, 5, 9])
         func sharedPrefix(count: Int) throws {
             let prefix = Sample(count: 21, from: 21, seed: 99).tokens
             let samples = (0..<count).map { index in
