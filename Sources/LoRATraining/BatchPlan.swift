@@ -108,26 +108,3 @@ public struct BatchPlan: Sendable, Equatable {
         }
     }
 }
-
-extension BatchPlan {
-    /// Splits the examples of a step into micro-batches of at most `tokenBudget` tokens, in their order. The examples
-    /// of a micro-batch are laid end to end. One that exceeds the budget by itself is alone in its micro-batch; none is
-    /// ever split or left out.
-    /// - Parameter lengths: tokens of each example of the data set, by index.
-    public static func microBatches(of examples: [Int], lengths: [Int], tokenBudget: Int) -> [[Int]] {
-        precondition(tokenBudget > 0, "a token budget of \(tokenBudget)")
-        var batches: [[Int]] = []
-        var left = 0
-        for example in examples {
-            let length = lengths[example]
-            if batches.isEmpty || length > left {
-                batches.append([example])
-                left = max(0, tokenBudget - length)
-            } else {
-                batches[batches.count - 1].append(example)
-                left -= length
-            }
-        }
-        return batches
-    }
-}

@@ -95,26 +95,4 @@ struct BatchPlanTests {
             try BatchPlan(exampleCount: 9, batchSize: 0, length: .epochs(1), shuffles: false, seed: 0)
         }
     }
-
-    @Test("Micro-batches keep the order, fill the budget and never split an example", arguments: [1, 10, 25, 64, 1000])
-    func microBatches(budget: Int) {
-        let lengths = (0..<40).map { 1 + $0 * 7 % 31 }
-        let examples = [3, 30, 0, 17, 5, 5 + 8, 39, 22, 9, 11, 2]
-        let packed = BatchPlan.microBatches(of: examples, lengths: lengths, tokenBudget: budget)
-        #expect(packed.flatMap { $0 } == examples)
-        for (index, batch) in packed.enumerated() {
-            let total = batch.reduce(0) { $0 + lengths[$1] }
-            #expect(total <= budget || batch.count == 1)
-            if index + 1 < packed.count, let following = packed[index + 1].first {
-                #expect(total + lengths[following] > budget, "the next example would have fitted")
-            }
-        }
-    }
-
-    @Test("Micro-batches of known lengths")
-    func knownMicroBatches() {
-        #expect(
-            BatchPlan.microBatches(of: [0, 1, 2, 3], lengths: [4, 6, 1, 20], tokenBudget: 10) == [[0, 1], [2], [3]])
-        #expect(BatchPlan.microBatches(of: [], lengths: [], tokenBudget: 10).isEmpty)
-    }
 }

@@ -182,4 +182,35 @@ struct TrainerTests {
         }
         #expect(PackedBatch.packing([], capacity: 1, sharingPrefix: false).isEmpty)
     }
+
+    @Test("Tokens that all examples of a step begin with are computed once in each pass")
+    func sharedPrefix() {
+        let examples = (0..<6).map { index in
+            let rest = (0..<8).map { Int32(100 + 10 * index + $0) }
+            let tokens = Array(1...12) + rest
+            return Example(tokens: tokens, supervised: tokens.indices.map { $0 > 14 }, line: index + 1)
+        }
+        // 12 rows of prefix, then 7 of each example: its last token predicts nothing.
+        for (capacity, batches) in [(100, 1), (40, 2), (27, 3)] {
+            let shared = PackedBatch.packing(examples, capacity: capacity, sharingPrefix: true)
+            #expect(shared.count == batches)
+            #expect(shared.allSatisfy { $0.prefixCount == 12 && $0.tokens.starts(with: 1...12) })
+            #expect(shared.map { $0.tokens.count - 12 }.reduce(0, +) == 6 * 7)
+            let apart = PackedBatch.packing(examples, capacity: capacity, sharingPrefix: false)
+            #expect(shared.flatMap(\.targets) == apart.flatMap(\.targets))
+        }
+    }
+
+    @Test("A prefix is not shared beyond what is unsupervised, nor when it is a few tokens")
+    func unsharedPrefix() {
+        let tokens = Array(Int32(1)...20)
+        func prefix(supervisedFrom first: Int) -> Int? {
+            let example = Example(tokens: tokens, supervised: tokens.indices.map { $0 >= first }, line: 1)
+            return PackedBatch.packing([example, example], capacity: 100, sharingPrefix: true).first?.prefixCount
+        }
+        #expect(prefix(supervisedFrom: 15) == 14)
+        #expect(prefix(supervisedFrom: 5) == 4)
+        #expect(prefix(supervisedFrom: 4) == 0)
+        #expect(prefix(supervisedFrom: 1) == 0)
+    }
 }
