@@ -29,8 +29,13 @@ def save_models(base, folder):
     """The base in both element types, so that loading it does not count as PEFT's memory."""
     import torch
     from oracle_base import load_base
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    model, tokenizer = load_base(base)
+    loaded, tokenizer = load_base(base)
+    config = loaded.config.to_dict()
+    config.pop("quantization_config", None)
+    model = LlamaForCausalLM(LlamaConfig(**config))
+    model.load_state_dict(loaded.state_dict())
     for name, dtype in ("f32", torch.float32), ("bf16", torch.bfloat16):
         model.to(dtype).save_pretrained(os.path.join(folder, name))
         tokenizer.save_pretrained(os.path.join(folder, name))

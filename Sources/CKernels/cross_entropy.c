@@ -1,78 +1,105 @@
-// Softmax cross-entropy of rows of logits.
+// Softmax cross-entropy of a row of logits, of which a panel at a time exists.
 #ifdef LORA_LANES
 
 enum { LORA_NAME(CHAINS) = 4 };
 #define CHAINS LORA_NAME(CHAINS)
 
-LORA_INLINE float LORA_NAME(row_maximum)(const float *row, size_t V) {
+LORA_INLINE float LORA_NAME(largest)(const float *x, size_t n) {
     floats largest[CHAINS];
-    for (int j = 0; j < CHAINS; j++) largest[j] = v_splat(-INFINITY);
-    size_t v = 0;
-    for (; v + CHAINS * LORA_LANES <= V; v += CHAINS * LORA_LANES)
+    for (int j = 0; j < CHAINS; j++) largest[j] = v_splat(-FLT_MAX);
+    size_t i = 0;
+    for (; i + CHAINS * LORA_LANES <= n; i += CHAINS * LORA_LANES)
 #pragma clang loop unroll(full)
-        for (int j = 0; j < CHAINS; j++) largest[j] = v_larger(largest[j], v_load(row + v + j * LORA_LANES));
+        for (int j = 0; j < CHAINS; j++) largest[j] = v_larger(largest[j], v_load(x + i + j * LORA_LANES));
     float maximum = v_maximum(v_larger(v_larger(largest[0], largest[2]), v_larger(largest[1], largest[3])));
-    for (; v < V; v++) maximum = maximum > row[v] ? maximum : row[v];
-    return maximum;
+    for (; i < n; i++) maximum = maximum > x[i] ? maximum : x[i];
+    // Of nothing but excluded tokens the exponentials are to be 0.
+    return maximum > -FLT_MAX ? maximum : -FLT_MAX;
 }
 
-LORA_INLINE float LORA_NAME(row_exp_sum)(const float *row, float maximum, size_t V) {
-    floats sums[CHAINS] = {0, 0, 0, 0};
-    size_t v = 0;
-    for (; v + CHAINS * LORA_LANES <= V; v += CHAINS * LORA_LANES)
-#pragma clang loop unroll(full)
-        for (int j = 0; j < CHAINS; j++) sums[j] += v_exp(v_load(row + v + j * LORA_LANES) - maximum);
-    for (; v + LORA_LANES <= V; v += LORA_LANES) sums[0] += v_exp(v_load(row + v) - maximum);
-    if (v < V) {
-        floats p = v_exp(v_load_part(row + v, V - v) - maximum);
-        sums[1] += v_lane_numbers() < (int32_t)(V - v) ? p : v_splat(0);
+LORA_INLINE ints LORA_NAME(rounded)(floats x) {
+    ints bits = (ints)x;
+    return bits + 0x7fff + (bits >> 16 & 1);
+}
+
+/// What both element types share: `store` keeps `width` exponentials at i.
+#define EXPONENTIALS(store)                                                                                            \
+    float shift = *maximum = LORA_NAME(largest)(x, n);                                                                 \
+    floats sums[CHAINS] = {0, 0, 0, 0};                                                                                \
+    size_t i = 0;                                                                                                      \
+    for (; i + CHAINS * LORA_LANES <= n; i += CHAINS * LORA_LANES)                                                     \
+        _Pragma("clang loop unroll(full)") for (int j = 0; j < CHAINS; j++) {                                          \
+            floats e = v_exp(v_load(x + i + j * LORA_LANES) - shift);                                                  \
+            sums[j] += e;                                                                                              \
+            store(e, i + j * LORA_LANES, LORA_LANES);                                                                  \
+        }                                                                                                              \
+    for (; i < n; i += LORA_LANES) {                                                                                   \
+        size_t width = n - i < LORA_LANES ? n - i : LORA_LANES;                                                        \
+        floats e = v_exp(v_load_up_to(x + i, width) - shift);                                                          \
+        sums[0] += v_lane_numbers() < (int32_t)width ? e : v_splat(0);                                                 \
+        store(e, i, width);                                                                                            \
+    }                                                                                                                  \
+    *sum = v_sum((sums[0] + sums[2]) + (sums[1] + sums[3]))
+
+static void LORA_NAME(exponentials_f32)(float *out, float *maximum, float *sum, const float *x, size_t n) {
+#define STORE(e, at, width)                                                                                            \
+    if (out) v_store_up_to(out + (at), e, width)
+    EXPONENTIALS(STORE);
+#undef STORE
+}
+
+static void LORA_NAME(exponentials_bf16)(uint16_t *out, float *maximum, float *sum, const float *x, size_t n) {
+#define STORE(e, at, width)                                                                                            \
+    if (out) {                                                                                                         \
+        ints bits = LORA_NAME(rounded)(e);                                                                             \
+        for (size_t lane = 0; lane < (width); lane++) out[(at) + lane] = (uint16_t)((uint32_t)bits[lane] >> 16);       \
     }
-    return v_sum((sums[0] + sums[2]) + (sums[1] + sums[3]));
+    EXPONENTIALS(STORE);
+#undef STORE
 }
 
-static void LORA_NAME(cross_entropy_forward)(float *losses, float *logsumexp, const float *logits,
-                                             const int32_t *targets, size_t T, size_t V) {
-    for (size_t t = 0; t < T; t++, logits += V) {
-        // Relative to the largest logit no exponential overflows, and the sum is at least 1.
-        float maximum = LORA_NAME(row_maximum)(logits, V);
-        float logarithm = logf(LORA_NAME(row_exp_sum)(logits, maximum, V));
-        logsumexp[t] = maximum + logarithm;
-        losses[t] = (maximum - logits[targets[t]]) + logarithm;
+static void LORA_NAME(scaled_f32)(float *out, const float *x, float factor, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = x[i] * factor;
+}
+
+static void LORA_NAME(scaled_bf16)(uint16_t *restrict out, const uint16_t *restrict x, float factor, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of(float_of((uint32_t)x[i] << 16) * factor);
+        uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
     }
 }
 
-static void LORA_NAME(cross_entropy_backward)(float *logits, const float *logsumexp, const int32_t *targets,
-                                              float scale, size_t T, size_t V) {
-    for (size_t t = 0; t < T; t++, logits += V) {
-        for (size_t v = 0; v < V; v += LORA_LANES) {
-            size_t width = V - v < LORA_LANES ? V - v : LORA_LANES;
-            v_store_up_to(logits + v, v_exp(v_load_up_to(logits + v, width) - logsumexp[t]) * scale, width);
-        }
-        // losses = logsumexp - logits[target]
-        logits[targets[t]] -= scale;
-    }
-}
-
+#undef EXPONENTIALS
 #undef CHAINS
 
 #else
 
+#include <float.h>
 #include <math.h>
+
+#include "half.h"
 
 #define LORA_FILE "cross_entropy.c"
 #include "variants.h"
 
-LORA_DISPATCH(cross_entropy_forward);
-LORA_DISPATCH(cross_entropy_backward);
+LORA_DISPATCH(exponentials_f32);
+LORA_DISPATCH(exponentials_bf16);
+LORA_DISPATCH(scaled_f32);
+LORA_DISPATCH(scaled_bf16);
 
-void lora_cross_entropy_forward(float *losses, float *logsumexp, const float *logits, const int32_t *targets, size_t T,
-                                size_t V) {
-    LORA_CALL(cross_entropy_forward)(losses, logsumexp, logits, targets, T, V);
+void lora_exponentials_f32(float *out, float *maximum, float *sum, const float *x, size_t n) {
+    LORA_CALL(exponentials_f32)(out, maximum, sum, x, n);
 }
 
-void lora_cross_entropy_backward(float *logits, const float *logsumexp, const int32_t *targets, float scale, size_t T,
-                                 size_t V) {
-    LORA_CALL(cross_entropy_backward)(logits, logsumexp, targets, scale, T, V);
+void lora_exponentials_bf16(uint16_t *out, float *maximum, float *sum, const float *x, size_t n) {
+    LORA_CALL(exponentials_bf16)(out, maximum, sum, x, n);
+}
+
+void lora_scaled_f32(float *out, const float *x, float factor, size_t n) { LORA_CALL(scaled_f32)(out, x, factor, n); }
+
+void lora_scaled_bf16(uint16_t *out, const uint16_t *x, float factor, size_t n) {
+    LORA_CALL(scaled_bf16)(out, x, factor, n);
 }
 
 #endif

@@ -7,101 +7,100 @@ extension KernelTests {
     struct CrossEntropy {
         func targets(_ T: Int, _ V: Int) -> [Int32] { (0..<T).map { Int32(($0 * 37 + 5) % V) } }
 
-        @Test("forward and backward agree with the reference", arguments: Variant.all, oddSizes + [5000])
+        /// The exponentials of a row relative to its maximum, that maximum, and their sum.
+        func exponentials(_ x: [Float]) -> (values: [Float], maximum: Float, sum: Float) {
+            var (values, maximum, sum) = ([Float](repeating: .nan, count: x.count + 1), Float.nan, Float.nan)
+            lora_exponentials_f32(&values, &maximum, &sum, x, x.count)
+            #expect(values[x.count].isNaN, "written beyond the end")
+            return (Array(values[..<x.count]), maximum, sum)
+        }
+
+        func bf16(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
+
+        @Test(
+            "Loss and gradient that come of the exponentials agree with the reference", arguments: Variant.all,
+            oddSizes + [5000])
         func reference(variant: Variant, V: Int) {
             variant.use {
                 let T = 3
                 var numbers = Numbers(UInt64(V))
                 let logits = numbers.floats(T * V, scale: 12), targets = targets(T, V)
-                var losses = [Float](repeating: .nan, count: T), logsumexp = losses
-                lora_cross_entropy_forward(&losses, &logsumexp, logits, targets, T, V)
-                var expected = [Double](repeating: 0, count: T), second = expected
-                lora_reference_cross_entropy_forward(&expected, &second, doubles(logits), targets, T, V)
-                // Rounding of values up to 24, absolute: with one token the loss itself is 0.
-                for t in 0..<T {
-                    #expect(abs(Double(losses[t]) - expected[t]) < 4e-6)
-                    #expect(abs(Double(logsumexp[t]) - second[t]) < 4e-6)
-                }
-                var dlogits = logits
-                lora_cross_entropy_backward(&dlogits, logsumexp, targets, 0.25, T, V)
+                var losses = [Double](repeating: 0, count: T), logsumexps = losses
+                lora_reference_cross_entropy_forward(&losses, &logsumexps, doubles(logits), targets, T, V)
                 var gradient = [Double](repeating: 0, count: T * V)
                 lora_reference_cross_entropy_backward(&gradient, doubles(logits), targets, 0.25, T, V)
-                // A probability is as good as logsumexp is, absolutely: 2 units of 12.
-                for (a, b) in zip(dlogits, gradient) { #expect(abs(Double(a) - b) < 1e-6) }
+                for t in 0..<T {
+                    let row = Array(logits[t * V..<(t + 1) * V])
+                    let (values, maximum, sum) = exponentials(row)
+                    #expect(maximum == row.max())
+                    // Rounding of values up to 24, absolute: with one token the loss itself is 0.
+                    let logsumexp = maximum + log(sum)
+                    #expect(abs(Double(logsumexp) - logsumexps[t]) < 4e-6)
+                    #expect(abs(Double(logsumexp - row[Int(targets[t])]) - losses[t]) < 4e-6)
+                    var scaled = [Float](repeating: .nan, count: V)
+                    lora_scaled_f32(&scaled, values, 0.25 / sum, V)
+                    scaled[Int(targets[t])] -= 0.25
+                    for (a, b) in zip(scaled, gradient[t * V..<(t + 1) * V]) { #expect(abs(Double(a) - b) < 1e-6) }
+                }
             }
         }
 
-        @Test("backward is the derivative of forward", arguments: Variant.all)
-        func derivative(variant: Variant) {
+        @Test("In bf16 the exponentials are those of f32, rounded", arguments: Variant.all, oddSizes + [5000])
+        func rounded(variant: Variant, V: Int) {
             variant.use {
-                let T = 2, V = 41
-                var numbers = Numbers(4)
-                let logits = numbers.floats(T * V, scale: 3), targets = targets(T, V)
-                var losses = [Float](repeating: 0, count: T), logsumexp = losses
-                lora_cross_entropy_forward(&losses, &logsumexp, logits, targets, T, V)
-                var dlogits = logits
-                lora_cross_entropy_backward(&dlogits, logsumexp, targets, 0.5, T, V)
-                expectGradient(
-                    dlogits,
-                    of: { logits in
-                        var losses = [Double](repeating: 0, count: T), logsumexp = losses
-                        lora_reference_cross_entropy_forward(&losses, &logsumexp, logits, targets, T, V)
-                        return 0.5 * losses.reduce(0, +)
-                    }, at: logits, seed: 5)
+                var numbers = Numbers(UInt64(V + 1))
+                let x = numbers.floats(V, scale: 9)
+                let expected = exponentials(x)
+                var (values, maximum, sum) = ([UInt16](repeating: 7, count: V + 1), Float.nan, Float.nan)
+                lora_exponentials_bf16(&values, &maximum, &sum, x, V)
+                #expect(maximum == expected.maximum && sum == expected.sum && values[V] == 7)
+                var halves = [UInt16](repeating: 0, count: V)
+                lora_f32_to_bf16(&halves, expected.values, V)
+                #expect(Array(values[..<V]) == halves)
+                var scaled = [UInt16](repeating: 7, count: V + 1)
+                lora_scaled_bf16(&scaled, values, 0.3, V)
+                let products = values[..<V].map { bf16($0) * 0.3 }
+                lora_f32_to_bf16(&halves, products, V)
+                #expect(Array(scaled[..<V]) == halves && scaled[V] == 7)
+                var (again, total) = (Float.nan, Float.nan)
+                lora_exponentials_bf16(nil, &again, &total, x, V)
+                #expect(again == maximum && total == sum)
             }
         }
 
-        @Test("huge logits overflow nowhere; excluded tokens count for nothing", arguments: Variant.all)
+        @Test("Huge logits overflow nowhere; excluded tokens count for nothing", arguments: Variant.all)
         func extremes(variant: Variant) {
             variant.use {
-                let V = 33
-                var logits = [Float](repeating: -3e38, count: V)
+                var logits = [Float](repeating: -3e38, count: 33)
                 logits[7] = 3e38
                 logits[8] = -.infinity
-                var losses: [Float] = [.nan], logsumexp: [Float] = [.nan]
-                lora_cross_entropy_forward(&losses, &logsumexp, logits, [7], 1, V)
-                #expect(losses == [0] && logsumexp == [3e38])
-                lora_cross_entropy_backward(&logits, logsumexp, [7], 1, 1, V)
-                #expect(logits.allSatisfy { $0 == 0 })
-            }
-        }
-
-        @Test("rows do not depend on their company", arguments: Variant.all)
-        func rows(variant: Variant) {
-            variant.use {
-                let T = 5, V = 777
-                var numbers = Numbers(11)
-                let logits = numbers.floats(T * V, scale: 5), targets = targets(T, V)
-                var losses = [Float](repeating: 0, count: T), logsumexp = losses
-                lora_cross_entropy_forward(&losses, &logsumexp, logits, targets, T, V)
-                for t in 0..<T {
-                    var loss: [Float] = [0], sum: [Float] = [0]
-                    lora_cross_entropy_forward(
-                        &loss, &sum, Array(logits[t * V..<(t + 1) * V]), [targets[t]], 1, V)
-                    #expect(loss == [losses[t]] && sum == [logsumexp[t]])
+                let (values, maximum, sum) = exponentials(logits)
+                #expect(maximum == 3e38 && sum == 1 && values.enumerated().allSatisfy { $1 == ($0 == 7 ? 1 : 0) })
+                let none = exponentials([Float](repeating: -.infinity, count: 70))
+                #expect(none.sum == 0 && none.values.allSatisfy { $0 == 0 } && none.maximum.isFinite)
+                for (place, value) in [(3, Float.nan), (69, .nan), (0, .infinity), (69, .infinity)] {
+                    var diverged = [Float](repeating: 1, count: 70)
+                    diverged[place] = value
+                    #expect(exponentials(diverged).sum.isNaN, "\(value) at \(place)")
                 }
             }
         }
 
-        @Test("the exponential is good to 1.5 units in the last place", arguments: Variant.all)
+        @Test("The exponential is good to 1.5 units in the last place", arguments: Variant.all)
         func exponential(variant: Variant) {
             variant.use {
-                // With logsumexp 0 and scale 1, every gradient but the target's is the exponential itself.
+                // Relative to 0, the largest.
                 let n = 100_001
-                var x = (0..<n).map { Float(-86.5 + 175 * Double($0) / Double(n - 1)) }
-                let arguments = x
-                lora_cross_entropy_backward(&x, [0], [Int32(n - 1)], 1, 1, n)
+                let x = (0..<n).map { Float(-86.5 * Double(n - 1 - $0) / Double(n - 1)) }
+                let values = exponentials(x).values
                 var worst = 0.0
-                for i in 0..<n - 1 {
-                    let expected = exp(Double(arguments[i]))
-                    worst = max(worst, abs(Double(x[i]) - expected) / expected)
+                for i in 0..<n {
+                    let expected = exp(Double(x[i]))
+                    worst = max(worst, abs(Double(values[i]) - expected) / expected)
                 }
                 #expect(worst < 1.5 * 1.2e-7)
-                var special: [Float] = [-.infinity, -1e30, -88, 0, 89, 1e30, .infinity, .nan, 0]
-                lora_cross_entropy_backward(&special, [0], [8], 1, 1, 9)
+                let special = exponentials([-.infinity, -1e30, -88, 0]).values
                 #expect(special[0] == 0 && special[1] == 0 && special[2] < 1e-37 && special[3] == 1)
-                #expect(special[4] == .infinity && special[5] == .infinity && special[6] == .infinity)
-                #expect(special[7].isNaN && special[8] == 0)
             }
         }
     }

@@ -147,9 +147,9 @@ extension KernelTests {
             }
         }
 
-        @Test("More targets than a chunk of the loss has rows")
+        @Test("More targets than the loss takes rows at a time")
         func chunks() throws {
-            let count = LossHead.chunkRows + 40
+            let count = LossHead.maximumRows + 40
             let samples = (0..<10).map { Sample(count: count / 10 + 1, from: 1, seed: UInt64($0)) }
             try withPass(rows: count + 10) { pass in
                 let whole = pass.lossAndGradients(PackedBatch(samples))

@@ -100,14 +100,16 @@ void lora_attention_backward(float *dqueries, const float *dout, const float *ou
                              const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
                              size_t D, float scale);
 
-// MARK: Softmax cross-entropy
+// MARK: Softmax cross-entropy, a panel of the logits at a time
 
-/// losses (T) and logsumexp (T) overwritten, logits (T,V) read: losses = logsumexp - logits[target].
-void lora_cross_entropy_forward(float *losses, float *logsumexp, const float *logits, const int32_t *targets, size_t T,
-                                size_t V);
-/// logits (T,V) become dlogits in place: scale * (softmax - onehot(target)).
-void lora_cross_entropy_backward(float *logits, const float *logsumexp, const int32_t *targets, float scale, size_t T,
-                                 size_t V);
+/// maximum overwritten with the largest of x (n), sum with that of exp(x - maximum), which out (n) is overwritten with
+/// unless null; out may be x. Where all of x is -infinity, the exponentials and their sum are 0.
+void lora_exponentials_f32(float *_Nullable out, float *maximum, float *sum, const float *x, size_t n);
+/// The same; out is rounded, the sum is not.
+void lora_exponentials_bf16(uint16_t *_Nullable out, float *maximum, float *sum, const float *x, size_t n);
+/// out (n) overwritten: x * factor.
+void lora_scaled_f32(float *out, const float *x, float factor, size_t n);
+void lora_scaled_bf16(uint16_t *out, const uint16_t *x, float factor, size_t n);
 
 // MARK: Low-rank branch: h = x A^T, y += s * h B^T (arXiv 2106.09685). Rank r is small; rows may be strided.
 
@@ -152,6 +154,19 @@ void lora_f32_to_bf16(uint16_t *out, const float *x, size_t n);
 void lora_bf16_to_f32(float *out, const uint16_t *x, size_t n);
 void lora_f32_to_f16(uint16_t *out, const float *x, size_t n);
 void lora_f16_to_f32(float *out, const uint16_t *x, size_t n);
+
+// MARK: Weights in the matrix engine's order
+
+/// The engine reads a weight, whose product sums over K terms and has N outputs, as blocks of 64 outputs: element (k,n)
+/// of f32 is at n / 64 * block + k * 64 + n % 64, of bf16 at n / 64 * block + k / 2 * 128 + n % 64 * 2 + k % 2, with
+/// block = 64 times the padded K. These pack 16 rows of a matrix, `row` elements apart; all sizes are padded.
+///
+/// The rows are 16 outputs with K terms each, K a multiple of 32 (f32: 16); out points at the first output of the rows, term 0.
+void lora_pack_outputs_f32(float *out, const float *rows, size_t row, size_t K);
+void lora_pack_outputs_bf16(uint16_t *out, const uint16_t *rows, size_t row, size_t K);
+/// The rows are 16 terms with N outputs each, N a multiple of 64; out points at output 0 of the rows' first term.
+void lora_pack_terms_f32(float *out, size_t block, const float *rows, size_t row, size_t N);
+void lora_pack_terms_bf16(uint16_t *out, size_t block, const uint16_t *rows, size_t row, size_t N);
 
 // MARK: AdamW (arXiv 1711.05101)
 

@@ -1,10 +1,8 @@
-/// The buffers of a pass over at most `rows` rows. A pass that will go backward keeps a slot per block (the tape);
-/// otherwise, and for what is recomputed, all blocks share slot 0.
+/// The buffers of a pass over at most `rows` rows. A pass that will go backward keeps a slot per block (the tape) of what
+/// its `Tape` says; of the rest all blocks share slot 0.
 final class Activations {
     let rows: Int
-    /// Blocks that keep their residual stream, and blocks that keep everything.
-    private let residualSlots: Int
-    private let blockSlots: Int
+    let tape: Tape
 
     let residual: UnsafeMutablePointer<Float>  // (slots, T, C): input of each block, and the last one's output
     let middle: UnsafeMutablePointer<Float>  // (slots, T, C): after attention
@@ -13,9 +11,7 @@ final class Activations {
     let logsumexp: UnsafeMutablePointer<Float>  // (slots, H, T)
     let queryKeyValue: ActivationBuffer  // (slots, T, (H+2K)·D), rotated
     let attention: ActivationBuffer  // (slots, T, H·D)
-    let gateUp: ActivationBuffer  // (slots, T, 2F)
-    let normalized: ActivationBuffer  // (T, C)
-    let activated: ActivationBuffer  // (T, F)
+    let gateUp: TapeBuffer  // (slots, T, 2F)
     /// A x of every pair (slots, sum of a block's ranks, T).
     let lowRank: UnsafeMutablePointer<Float>
 
@@ -23,63 +19,69 @@ final class Activations {
     /// Sum of ranks that a block may hold.
     private let rankSum: Int
 
-    /// What a pass keeps for a later one.
-    enum Tape {
-        /// Nothing.
-        case none
-        /// The input of each block; the rest is computed again on the way back.
-        case blockInputs
+    /// What a pass keeps of each block for a later one; the rest is computed again on the way back.
+    enum Tape: CaseIterable {
+        /// Everything.
         case everything
+        /// The input and what attention gave: products are cheap to repeat, attention is not.
+        case attention
+        /// The input.
+        case blockInputs
+        /// Nothing: there is no way back.
+        case none
     }
 
     init(arena: Arena, configuration: ModelConfiguration, compute: Compute, rows: Int, rankSum: Int, tape: Tape) {
-        let shape = Shape(configuration: configuration, rows: rows, rankSum: rankSum, tape: tape)
         self.rows = rows
+        self.tape = tape
         self.configuration = configuration
         self.rankSum = rankSum
-        (residualSlots, blockSlots) = (shape.residualSlots, shape.blockSlots)
-        let (C, slots) = (configuration.hiddenSize, blockSlots)
-        residual = arena.allocate(residualSlots * rows * C)
-        middle = arena.allocate(slots * rows * C)
-        attentionScales = arena.allocate(slots * rows)
-        feedForwardScales = arena.allocate(slots * rows)
-        logsumexp = arena.allocate(slots * configuration.headCount * rows)
-        lowRank = arena.allocate(slots * rankSum * rows)
-        let buffer = { (width: Int, slots: Int) in
-            ActivationBuffer(arena: arena, compute: compute, rows: rows, width: width, slots: slots)
-        }
-        queryKeyValue = buffer(configuration.querySize + 2 * configuration.keyValueSize, slots)
-        attention = buffer(configuration.querySize, slots)
-        gateUp = buffer(2 * configuration.feedForwardSize, slots)
-        normalized = buffer(C, 1)
-        activated = buffer(configuration.feedForwardSize, 1)
+        let slots = Slots(configuration: configuration, tape: tape)
+        let C = configuration.hiddenSize
+        residual = arena.allocate(slots.residual * rows * C)
+        middle = arena.allocate(slots.rest * rows * C)
+        attentionScales = arena.allocate(slots.rest * rows)
+        feedForwardScales = arena.allocate(slots.rest * rows)
+        logsumexp = arena.allocate(slots.attention * configuration.headCount * rows)
+        lowRank = arena.allocate(slots.rest * rankSum * rows)
+        queryKeyValue = ActivationBuffer(
+            arena: arena, compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize,
+            slots: slots.rest)
+        attention = ActivationBuffer(
+            arena: arena, compute: compute, rows: rows, width: configuration.querySize, slots: slots.attention)
+        gateUp = TapeBuffer(
+            arena: arena, compute: compute, rows: rows, width: 2 * configuration.feedForwardSize,
+            slots: tape == .everything ? configuration.blockCount : 0)
     }
 
     /// Bytes of the arena that `init` takes.
     static func size(
         configuration: ModelConfiguration, compute: Compute, rows: Int, rankSum: Int, tape: Tape
     ) -> Int {
-        let shape = Shape(configuration: configuration, rows: rows, rankSum: rankSum, tape: tape)
-        let (C, slots) = (configuration.hiddenSize, shape.blockSlots)
+        let slots = Slots(configuration: configuration, tape: tape)
+        let C = configuration.hiddenSize
         let floats = [
-            shape.residualSlots * rows * C, slots * rows * C, slots * rows, slots * rows,
-            slots * configuration.headCount * rows, slots * rankSum * rows,
-        ]
-        let buffers = [
-            (configuration.querySize + 2 * configuration.keyValueSize, slots), (configuration.querySize, slots),
-            (2 * configuration.feedForwardSize, slots), (C, 1), (configuration.feedForwardSize, 1),
+            slots.residual * rows * C, slots.rest * rows * C, slots.rest * rows, slots.rest * rows,
+            slots.attention * configuration.headCount * rows, slots.rest * rankSum * rows,
         ]
         return floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }
-            + buffers.reduce(0) {
-                $0 + ActivationBuffer.size(compute: compute, rows: rows, width: $1.0, slots: $1.1)
-            }
+            + ActivationBuffer.size(
+                compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize,
+                slots: slots.rest)
+            + ActivationBuffer.size(
+                compute: compute, rows: rows, width: configuration.querySize, slots: slots.attention)
+            + TapeBuffer.size(
+                compute: compute, rows: rows, width: 2 * configuration.feedForwardSize,
+                slots: tape == .everything ? configuration.blockCount : 0)
     }
 
-    func slot(_ block: Int) -> Int { blockSlots == 1 ? 0 : block }
+    /// The slot of `block` in everything but residuals and attention.
+    func slot(_ block: Int) -> Int { tape == .everything ? block : 0 }
+    func attentionSlot(_ block: Int) -> Int { tape == .everything || tape == .attention ? block : 0 }
 
     /// (T, C): input of `block`; of the block after the last: the output.
     func residual(_ block: Int) -> UnsafeMutablePointer<Float> {
-        residual + (residualSlots == 1 ? 0 : block) * rows * configuration.hiddenSize
+        residual + (tape == .none ? 0 : block) * rows * configuration.hiddenSize
     }
 
     func middle(_ block: Int) -> UnsafeMutablePointer<Float> {
@@ -91,7 +93,7 @@ final class Activations {
 
     /// (T) of one query head.
     func logsumexp(_ block: Int, head: Int) -> UnsafeMutablePointer<Float> {
-        logsumexp + (slot(block) * configuration.headCount + head) * rows
+        logsumexp + (attentionSlot(block) * configuration.headCount + head) * rows
     }
 
     /// (T, r) of the pair whose ranks before it in the block sum to `rankOffset`.
@@ -99,13 +101,16 @@ final class Activations {
         lowRank + (slot(block) * rankSum + rankOffset) * rows
     }
 
-    private struct Shape {
-        let residualSlots: Int
-        let blockSlots: Int
+    private struct Slots {
+        let residual: Int
+        let attention: Int
+        let rest: Int
 
-        init(configuration: ModelConfiguration, rows: Int, rankSum: Int, tape: Tape) {
-            residualSlots = tape == .none ? 1 : configuration.blockCount + 1
-            blockSlots = tape == .everything ? configuration.blockCount : 1
+        init(configuration: ModelConfiguration, tape: Tape) {
+            let blocks = configuration.blockCount
+            residual = tape == .none ? 1 : blocks + 1
+            attention = tape == .everything || tape == .attention ? blocks : 1
+            rest = tape == .everything ? blocks : 1
         }
     }
 }

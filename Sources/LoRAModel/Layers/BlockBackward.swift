@@ -1,20 +1,37 @@
 import CKernels
 
 /// The backward pass through transformer blocks: gradients flow through the frozen base into A and B alone.
+///
+/// As forward, a block is two runs over chunks of rows with attention between them; what the tape lacks is computed
+/// again on the way.
 final class BlockBackward {
     private let forward: BlockForward
     private let adapter: TrainedAdapter
     private let attention: SegmentAttention
     /// Gradient of the residual stream, from the last block's output down to the lowest block with a pair.
     let dx: ActivationBuffer  // (T, C)
-    private let dNormalized: UnsafeMutablePointer<Float>  // (T, C)
-    private let dActivated: UnsafeMutablePointer<Float>  // (T, F)
     private let dAttention: UnsafeMutablePointer<Float>  // (T, H·D)
     private let dQueryKeyValue: ActivationBuffer  // (T, (H+2K)·D)
+    private let workspaces: [Workspace]
+    private let expansions: Expansions
 
     private var activations: Activations { forward.activations }
     private var configuration: ModelConfiguration { forward.model.configuration }
     private var product: MatrixProduct { forward.product }
+
+    /// What one thread needs for the rows of a chunk.
+    private struct Workspace {
+        let dNormalized: UnsafeMutablePointer<Float>  // (chunk, C)
+        let dActivated: UnsafeMutablePointer<Float>  // (chunk, F)
+    }
+
+    /// Memory for the matrices of one block.
+    private struct Expansions {
+        let queryKeyValue: ExpansionBuffer
+        let attentionOutput: ExpansionBuffer
+        let gateUp: ExpansionBuffer
+        let down: ExpansionBuffer
+    }
 
     init(arena: Arena, forward: BlockForward, adapter: TrainedAdapter, attention: SegmentAttention) {
         self.forward = forward
@@ -23,139 +40,194 @@ final class BlockBackward {
         let (rows, compute) = (forward.activations.rows, forward.product.compute)
         let configuration = forward.model.configuration
         dx = ActivationBuffer(arena: arena, compute: compute, rows: rows, width: configuration.hiddenSize)
-        dNormalized = arena.allocate(rows * configuration.hiddenSize)
-        dActivated = arena.allocate(rows * configuration.feedForwardSize)
         dAttention = arena.allocate(rows * configuration.querySize)
         dQueryKeyValue = ActivationBuffer(
             arena: arena, compute: compute, rows: rows, width: forward.activations.queryKeyValue.width)
+        workspaces = (0..<forward.pool.count).map { _ in
+            Workspace(
+                dNormalized: arena.allocate(ThreadPool.rowChunk * configuration.hiddenSize),
+                dActivated: arena.allocate(ThreadPool.rowChunk * configuration.feedForwardSize))
+        }
+        let buffer = { (shape: (rows: Int, columns: Int)) in
+            ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
+        }
+        let shapes = configuration.matrixShapes
+        expansions = Expansions(
+            queryKeyValue: buffer(shapes.queryKeyValue), attentionOutput: buffer(shapes.attentionOutput),
+            gateUp: buffer(shapes.gateUp), down: buffer(shapes.down))
     }
 
-    static func size(configuration: ModelConfiguration, compute: Compute, rows: Int) -> Int {
-        let widths = [configuration.hiddenSize, configuration.feedForwardSize, configuration.querySize]
-        return widths.reduce(0) { $0 + Arena.size(of: Float.self, count: rows * $1) }
+    static func size(configuration: ModelConfiguration, compute: Compute, rows: Int, threads: Int) -> Int {
+        let chunk = ThreadPool.rowChunk
+        let perThread =
+            Arena.size(of: Float.self, count: chunk * configuration.hiddenSize)
+            + Arena.size(of: Float.self, count: chunk * configuration.feedForwardSize)
+        return threads * perThread
+            + Arena.size(of: Float.self, count: rows * configuration.querySize)
             + ActivationBuffer.size(compute: compute, rows: rows, width: configuration.hiddenSize)
             + ActivationBuffer.size(
                 compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize)
+            + configuration.matrixShapes.all.reduce(0) {
+                $0 + ExpansionBuffer.size(rows: $1.rows, columns: $1.columns, compute: compute)
+            }
     }
 
     /// From the gradient of block `index`'s output to that of its input, both in `dx`; the block's A and B gradients ADD
     /// to `gradients`. `isLowest`: nobody needs the input's gradient.
-    func run(_ index: Int, _ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>, isLowest: Bool) {
-        let T = batch.tokens.count
-        feedForward(index, rows: T)
-        attentionOutput(index, rows: T)
+    func run(
+        _ index: Int, _ batch: PackedBatch, tasks: [SegmentAttention.Task], gradients: UnsafeMutablePointer<Float>,
+        isLowest: Bool
+    ) {
+        let repeats = activations.tape != .everything
+        if repeats { forward.projectQueriesKeysValues(index, positions: batch.positions, keepsRounded: true) }
+        if activations.tape == .blockInputs { attention.forward(index, tasks: tasks) }
+        feedForwardAndOutput(index, rows: batch.tokens.count, repeats: repeats)
         attention.backward(index, dQueryKeyValue, dAttention, batch)
         queriesKeysValues(index, batch.positions, isLowest: isLowest)
         adapter.joinGradients(index, into: gradients)
     }
 
-    /// output = middle + down(silu(gate(n)) * up(n)), n = norm(middle)
-    private func feedForward(_ index: Int, rows T: Int) {
-        let (block, slot) = (forward.model.blocks[index], activations.slot(index))
-        let (C, F) = (configuration.hiddenSize, configuration.feedForwardSize)
-        let (gateUp, activated, normalized) = (activations.gateUp, activations.activated, activations.normalized)
-        let (middle, scales) = (activations.middle(index), activations.feedForwardScales(index))
-        forEachRowBlock(T) { rows, _ in self.dx.seal(rows: rows) }
-        product.backward(dActivated, dx.operand(), rows: T, block.down)
-        forEachRowBlock(T) { rows, thread in
-            gateUp.open(slot, rows: rows)
-            let values = gateUp.values(slot)
-            if self.adapter.reaches(.downProjection, index) {
-                for row in rows {
-                    let gate = values + row * 2 * F
-                    lora_swiglu_forward(activated.values() + row * F, gate, gate + F, F)
-                }
-                self.adapter.addGradients(
-                    .downProjection, index, dx: self.dActivated, dy: self.dx.values(), C, activated.values(), rows,
-                    thread: thread)
-            }
-            for row in rows {
-                let gate = values + row * 2 * F
-                lora_swiglu_backward(gate, gate + F, self.dActivated + row * F, gate, gate + F, F)
-            }
-            gateUp.seal(slot, rows: rows)
-        }
-        product.backward(dNormalized, gateUp.operand(slot), rows: T, block.gateUp)
-        let reaches = adapter.reaches(.gateProjection, index) || adapter.reaches(.upProjection, index)
-        forEachRowBlock(T) { rows, thread in
-            let dGate = UnsafePointer(gateUp.values(slot))
-            if reaches {
-                self.forward.normalizeRows(middle, block.feedForwardNorm, scales, rows)
-                let x = UnsafePointer(normalized.values())
-                self.adapter.addGradients(
-                    .gateProjection, index, dx: self.dNormalized, dy: dGate, 2 * F, x, rows, thread: thread)
-                self.adapter.addGradients(
-                    .upProjection, index, dx: self.dNormalized, dy: dGate + F, 2 * F, x, rows, thread: thread)
-            }
-            self.addNormGradient(middle, block.feedForwardNorm, scales, rows)
-            self.dx.seal(rows: rows)
+    /// The run from the block's output to what attention gave.
+    private func feedForwardAndOutput(_ index: Int, rows T: Int, repeats: Bool) {
+        let block = forward.model.blocks[index]
+        let down = product.expand(block.down, .backward, into: expansions.down)
+        let gateUp = product.expand(block.gateUp, .backward, into: expansions.gateUp)
+        let output = product.expand(block.attentionOutput, .backward, into: expansions.attentionOutput)
+        let again = repeats ? forward.outputAndGateUpWeights(index, rows: T) : nil
+        forward.pool.forEachRowChunk(T) { rows, thread in
+            openAttention(index, rows)
+            if let again { forward.projectAttention(index, rows, again.output, thread: thread) }
+            feedForward(index, rows, down, gateUp, again: again?.gateUp, thread: thread)
+            attentionOutput(index, rows, output, thread: thread)
         }
     }
 
-    /// middle = input + output(attention)
-    private func attentionOutput(_ index: Int, rows T: Int) {
-        let (block, slot) = (forward.model.blocks[index], activations.slot(index))
-        let C = configuration.hiddenSize
-        product.backward(dAttention, dx.operand(), rows: T, block.attentionOutput)
-        forEachRowBlock(T) { rows, thread in
-            self.activations.attention.open(slot, rows: rows)
-            self.activations.queryKeyValue.open(slot, rows: rows)
-            self.adapter.addGradients(
-                .outputProjection, index, dx: self.dAttention, dy: self.dx.values(), C,
-                self.activations.attention.values(slot), rows, thread: thread)
-            let width = self.dQueryKeyValue.width
-            (self.dQueryKeyValue.values() + rows.lowerBound * width).update(repeating: 0, count: rows.count * width)
+    private func openAttention(_ index: Int, _ rows: Range<Int>) {
+        let slot = activations.attentionSlot(index)
+        // Attention that was just repeated has yet to be rounded, as it was the first time.
+        if activations.tape == .blockInputs { activations.attention.seal(slot, rows: rows) }
+        activations.attention.open(slot, rows: rows)
+        if activations.tape == .everything { activations.queryKeyValue.open(activations.slot(index), rows: rows) }
+    }
+
+    /// output = middle + down(silu(gate(n)) * up(n)), n = norm(middle)
+    private func feedForward(
+        _ index: Int, _ rows: Range<Int>, _ down: ExpandedMatrix, _ gateUp: ExpandedMatrix,
+        again: BlockForward.Weights?, thread: Int
+    ) {
+        let (C, F, first) = (configuration.hiddenSize, configuration.feedForwardSize, rows.lowerBound)
+        let dOutput = dx.values(row: first)
+        let dActivated = workspaces[thread].dActivated
+        dx.seal(rows: rows)
+        product.multiply(
+            dActivated, stride: F, dx.operand(row: first), stride: C, rows: rows.count, down, thread: thread)
+        let values = self.gateUp(index, rows, again: again, thread: thread)
+        if adapter.reaches(.downProjection, index) {
+            let activated = forward.activate(values, rows, thread: thread)
+            adapter.addGradients(
+                .downProjection, index, dx: dActivated, dy: dOutput, C, activated.values(), rows, thread: thread)
         }
+        for row in 0..<rows.count {
+            let gate = values + row * 2 * F
+            lora_swiglu_backward(gate, gate + F, dActivated + row * F, gate, gate + F, F)
+        }
+        backThroughGateUp(index, rows, dGateUp: values, gateUp, thread: thread)
+    }
+
+    /// Gate and up as the tape has them, or computed again.
+    private func gateUp(
+        _ index: Int, _ rows: Range<Int>, again: BlockForward.Weights?, thread: Int
+    ) -> UnsafeMutablePointer<Float> {
+        let scratch = forward.workspaces[thread].gateUp
+        if let again {
+            let values = forward.projectGateUp(index, rows, again, thread: thread)
+            if adapter.reaches(.downProjection, index) {
+                let activated = forward.activate(values, rows, thread: thread)
+                adapter.project(.downProjection, index, activated.values(), rows, thread: thread)
+            }
+            // Rounded, so that a short tape gives the gradients of a long one.
+            scratch.seal(rows: 0..<rows.count)
+            scratch.open(rows: 0..<rows.count)
+            return values
+        }
+        let slot = activations.slot(index)
+        activations.gateUp.recall(slot, rows: rows, scratch: scratch.values())
+        return activations.gateUp.values(slot, row: rows.lowerBound, scratch: scratch.values())
+    }
+
+    private func backThroughGateUp(
+        _ index: Int, _ rows: Range<Int>, dGateUp: UnsafeMutablePointer<Float>, _ weights: ExpandedMatrix, thread: Int
+    ) {
+        let (block, C, F) = (forward.model.blocks[index], configuration.hiddenSize, configuration.feedForwardSize)
+        let first = rows.lowerBound
+        let (middle, scales) = (activations.middle(index) + first * C, activations.feedForwardScales(index) + first)
+        let dNormalized = workspaces[thread].dNormalized
+        let scratch = forward.workspaces[thread].gateUp
+        scratch.seal(rows: 0..<rows.count)
+        // In f32 the values may be on the tape.
+        let operand = product.compute == .f32 ? UnsafeRawPointer(dGateUp) : scratch.operand()
+        product.multiply(dNormalized, stride: C, operand, stride: 2 * F, rows: rows.count, weights, thread: thread)
+        if adapter.reaches(.gateProjection, index) || adapter.reaches(.upProjection, index) {
+            let x = forward.normalize(middle, block.feedForwardNorm, scales, rows, thread: thread).values()
+            adapter.addGradients(
+                .gateProjection, index, dx: dNormalized, dy: dGateUp, 2 * F, x, rows, thread: thread)
+            adapter.addGradients(
+                .upProjection, index, dx: dNormalized, dy: dGateUp + F, 2 * F, x, rows, thread: thread)
+        }
+        lora_rmsnorm_backward(
+            dx.values(row: first), dNormalized, middle, block.feedForwardNorm, scales, rows.count, C)
+    }
+
+    /// middle = input + output(attention)
+    private func attentionOutput(_ index: Int, _ rows: Range<Int>, _ weights: ExpandedMatrix, thread: Int) {
+        let (C, Q, first) = (configuration.hiddenSize, configuration.querySize, rows.lowerBound)
+        let dAttention = dAttention + first * Q
+        dx.seal(rows: rows)
+        product.multiply(
+            dAttention, stride: Q, dx.operand(row: first), stride: C, rows: rows.count, weights, thread: thread)
+        let attention = activations.attention.values(activations.attentionSlot(index), row: first)
+        adapter.addGradients(
+            .outputProjection, index, dx: dAttention, dy: dx.values(row: first), C, attention, rows, thread: thread)
+        dQueryKeyValue.values(row: first).update(repeating: 0, count: rows.count * dQueryKeyValue.width)
     }
 
     /// q, k, v = rotate(projections(n)), n = norm(input)
     private func queriesKeysValues(_ index: Int, _ positions: [Int32], isLowest: Bool) {
-        let (block, T) = (forward.model.blocks[index], positions.count)
-        let (input, scales) = (activations.residual(index), activations.attentionScales(index))
-        let (Q, KV, width) = (configuration.querySize, configuration.keyValueSize, dQueryKeyValue.width)
-        forEachRowBlock(T) { rows, _ in
-            self.rotateBack(positions, rows)
-            self.dQueryKeyValue.seal(rows: rows)
-        }
-        if !isLowest { product.backward(dNormalized, dQueryKeyValue.operand(), rows: T, block.queryKeyValue) }
-        let targets: [(TargetModule, Int)] = [(.queryProjection, 0), (.keyProjection, Q), (.valueProjection, Q + KV)]
-        forEachRowBlock(T) { rows, thread in
-            self.forward.normalizeRows(input, block.attentionNorm, scales, rows)
-            for (target, column) in targets {
-                self.adapter.addGradients(
-                    target, index, dx: isLowest ? nil : self.dNormalized, dy: self.dQueryKeyValue.values() + column,
-                    width, self.activations.normalized.values(), rows, thread: thread)
+        let block = forward.model.blocks[index]
+        let (C, Q, KV) = (configuration.hiddenSize, configuration.querySize, configuration.keyValueSize)
+        let buffer = dQueryKeyValue
+        let weights = isLowest ? nil : product.expand(block.queryKeyValue, .backward, into: expansions.queryKeyValue)
+        forward.pool.forEachRowChunk(positions.count) { rows, thread in
+            let first = rows.lowerBound
+            let (input, scales) = (activations.residual(index) + first * C, activations.attentionScales(index) + first)
+            let dNormalized = weights == nil ? nil : workspaces[thread].dNormalized
+            let dy = buffer.values(row: first)
+            rotateBack(dy, positions, rows)
+            if let weights, let dNormalized {
+                buffer.seal(rows: rows)
+                product.multiply(
+                    dNormalized, stride: C, buffer.operand(row: first), stride: buffer.width, rows: rows.count, weights,
+                    thread: thread)
             }
-            if !isLowest { self.addNormGradient(input, block.attentionNorm, scales, rows) }
+            let x = forward.normalize(input, block.attentionNorm, scales, rows, thread: thread).values()
+            adapter.addGradients(.queryProjection, index, dx: dNormalized, dy: dy, buffer.width, x, rows, thread: thread)
+            adapter.addGradients(
+                .keyProjection, index, dx: dNormalized, dy: dy + Q, buffer.width, x, rows, thread: thread)
+            adapter.addGradients(
+                .valueProjection, index, dx: dNormalized, dy: dy + Q + KV, buffer.width, x, rows, thread: thread)
+            guard let dNormalized else { return }
+            lora_rmsnorm_backward(
+                dx.values(row: first), dNormalized, input, block.attentionNorm, scales, rows.count, C)
         }
     }
 
-    private func rotateBack(_ positions: [Int32], _ rows: Range<Int>) {
+    private func rotateBack(_ dy: UnsafeMutablePointer<Float>, _ positions: [Int32], _ rows: Range<Int>) {
         let (H, K, D) = (configuration.headCount, configuration.keyValueHeadCount, configuration.headSize)
-        let width = dQueryKeyValue.width
         positions.withUnsafeBufferPointer { positions in
             guard let positions = positions.baseAddress else { return }
             lora_rope_backward(
-                dQueryKeyValue.values() + rows.lowerBound * width, width, positions + rows.lowerBound,
-                forward.rotary.cosines, forward.rotary.sines, rows.count, H + K, D,
-                configuration.ropeUsesHalves ? 1 : 0)
-        }
-    }
-
-    /// dx ADDS the gradient that `dNormalized` sends through a norm of x.
-    private func addNormGradient(
-        _ x: UnsafePointer<Float>, _ weight: [Float], _ scales: UnsafePointer<Float>, _ rows: Range<Int>
-    ) {
-        let (C, first) = (configuration.hiddenSize, rows.lowerBound)
-        lora_rmsnorm_backward(
-            dx.values() + first * C, dNormalized + first * C, x + first * C, weight, scales + first, rows.count, C)
-    }
-
-    private func forEachRowBlock(_ T: Int, _ body: (_ rows: Range<Int>, _ thread: Int) -> Void) {
-        product.pool.forEachRange(of: T) { range, thread in
-            for lower in stride(from: range.lowerBound, to: range.upperBound, by: BlockForward.rowBlock) {
-                body(lower..<min(lower + BlockForward.rowBlock, range.upperBound), thread)
-            }
+                dy, dQueryKeyValue.width, positions + rows.lowerBound, forward.rotary.cosines, forward.rotary.sines,
+                rows.count, H + K, D, configuration.ropeUsesHalves ? 1 : 0)
         }
     }
 }

@@ -2,54 +2,114 @@ import CKernels
 
 /// The forward pass through transformer blocks, shared by training and inference: norm, projections with their low-rank
 /// branches, rotary embedding, attention, SwiGLU. What differs is where keys live, so the caller attends.
+///
+/// A block is two runs over the rows with attention between them. In a run each thread takes a chunk of its rows through
+/// every step while they are in its cache. A pass of few rows is a single chunk whose products share out the stored
+/// blocks of the matrices instead.
 struct BlockForward {
     let model: BaseModel
     let product: MatrixProduct
     let rotary: RotaryTable
     let activations: Activations
     let lowRank: any LowRankPlan
+    /// Of each thread.
+    let workspaces: [Workspace]
+    private let expansions: Expansions
 
-    private var pool: ThreadPool { product.pool }
+    var pool: ThreadPool { product.pool }
     private var configuration: ModelConfiguration { model.configuration }
 
-    /// Rows that a thread takes through several kernels while they are in its cache.
-    static let rowBlock = 32
+    /// Memory for the matrices of one block.
+    private struct Expansions {
+        let queryKeyValue: ExpansionBuffer
+        let attentionOutput: ExpansionBuffer
+        let gateUp: ExpansionBuffer
+        let down: ExpansionBuffer
+    }
+
+    /// A matrix of the block at hand.
+    enum Weights {
+        case expanded(ExpandedMatrix)
+        case stored(StackedMatrix)
+    }
+
+    init(
+        arena: Arena, model: BaseModel, product: MatrixProduct, rotary: RotaryTable, activations: Activations,
+        lowRank: any LowRankPlan
+    ) {
+        self.model = model
+        self.product = product
+        self.rotary = rotary
+        self.activations = activations
+        self.lowRank = lowRank
+        let (configuration, compute) = (model.configuration, product.compute)
+        workspaces = (0..<product.pool.count).map { _ in
+            Workspace(arena: arena, configuration: configuration, compute: compute)
+        }
+        let buffer = { (shape: (rows: Int, columns: Int)) in
+            ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
+        }
+        let shapes = configuration.matrixShapes
+        expansions = Expansions(
+            queryKeyValue: buffer(shapes.queryKeyValue), attentionOutput: buffer(shapes.attentionOutput),
+            gateUp: buffer(shapes.gateUp), down: buffer(shapes.down))
+    }
+
+    static func size(configuration: ModelConfiguration, compute: Compute, threads: Int) -> Int {
+        threads * Workspace.size(configuration: configuration, compute: compute)
+            + configuration.matrixShapes.all.reduce(0) {
+                $0 + ExpansionBuffer.size(rows: $1.rows, columns: $1.columns, compute: compute)
+            }
+    }
 
     /// Writes the embeddings of `tokens` (T) into the first block's input.
     func embed(_ tokens: [Int32]) {
         let C = configuration.hiddenSize
         let x = activations.residual(0)
         pool.forEachRange(of: tokens.count) { range, _ in
-            for row in range {
-                let token = Int(tokens[row])
-                model.embedding.expand(x + row * C, rows: token..<token + 1, columns: 0..<C)
-            }
+            for row in range { model.embedding.expand(x + row * C, row: Int(tokens[row])) }
         }
     }
 
     /// From the input of block `index` to that of the next, for T rows at `positions`. `attend` reads the rotated
     /// queries, keys and values and writes `activations.attention`; `keepsRounded` makes it read what a tape will hold.
     func run(_ index: Int, positions: [Int32], keepsRounded: Bool, attend: () -> Void) {
-        let T = positions.count
+        let (block, T) = (model.blocks[index], positions.count)
         projectQueriesKeysValues(index, positions: positions, keepsRounded: keepsRounded)
         attend()
-        projectAttention(index, rows: T)
-        feedForward(index, rows: T)
+        let output = weights(block.attentionOutput, expansions.attentionOutput, rows: T)
+        let gateUp = weights(block.gateUp, expansions.gateUp, rows: T)
+        let down = weights(block.down, expansions.down, rows: T)
+        forEachChunk(T) { rows, thread in
+            let slot = activations.attentionSlot(index)
+            activations.attention.seal(slot, rows: rows)
+            if keepsRounded { activations.attention.open(slot, rows: rows) }
+            projectAttention(index, rows, output, thread: thread)
+            let values = projectGateUp(index, rows, gateUp, thread: thread)
+            activations.gateUp.keep(activations.slot(index), rows: rows, scratch: values)
+            projectDown(index, rows, down, gateUp: values, thread: thread)
+        }
     }
 
-    private func projectQueriesKeysValues(_ index: Int, positions: [Int32], keepsRounded: Bool) {
-        let (block, T, slot) = (model.blocks[index], positions.count, activations.slot(index))
+    // MARK: The runs of a block, of which a pass that kept little repeats the first and a part of the second
+
+    /// `activations.queryKeyValue` from the block's input.
+    func projectQueriesKeysValues(_ index: Int, positions: [Int32], keepsRounded: Bool) {
+        let (block, slot) = (model.blocks[index], activations.slot(index))
         let buffer = activations.queryKeyValue
-        normalize(activations.residual(index), block.attentionNorm, activations.attentionScales(index), rows: T)
-        product.forward(buffer.values(slot), activations.normalized, rows: T, block.queryKeyValue)
         let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
-        forEachRowBlock(T) { rows in
-            let x = UnsafePointer(activations.normalized.values())
-            let y = buffer.values(slot)
-            lowRank.add(.queryProjection, index, y, buffer.width, x, rows)
-            lowRank.add(.keyProjection, index, y + Q, buffer.width, x, rows)
-            lowRank.add(.valueProjection, index, y + Q + KV, buffer.width, x, rows)
-            rotate(y, buffer.width, positions, rows)
+        let weights = weights(block.queryKeyValue, expansions.queryKeyValue, rows: positions.count)
+        forEachChunk(positions.count) { rows, thread in
+            let (first, y) = (rows.lowerBound, buffer.values(slot, row: rows.lowerBound))
+            let input = activations.residual(index) + first * configuration.hiddenSize
+            let normalized = normalize(
+                input, block.attentionNorm, activations.attentionScales(index) + first, rows, thread: thread)
+            multiply(y, stride: buffer.width, normalized, rows: rows.count, weights, thread: thread)
+            let x = UnsafePointer(normalized.values())
+            lowRank.add(.queryProjection, index, y, buffer.width, x, rows, thread: thread)
+            lowRank.add(.keyProjection, index, y + Q, buffer.width, x, rows, thread: thread)
+            lowRank.add(.valueProjection, index, y + Q + KV, buffer.width, x, rows, thread: thread)
+            rotate(y, positions, rows)
             if keepsRounded {
                 buffer.seal(slot, rows: rows)
                 buffer.open(slot, rows: rows)
@@ -57,90 +117,134 @@ struct BlockForward {
         }
     }
 
-    private func projectAttention(_ index: Int, rows T: Int) {
-        let (block, C, slot) = (model.blocks[index], configuration.hiddenSize, activations.slot(index))
-        let (input, middle) = (activations.residual(index), activations.middle(index))
-        forEachRowBlock(T) { rows in
-            activations.attention.seal(slot, rows: rows)
-            (middle + rows.lowerBound * C).update(from: input + rows.lowerBound * C, count: rows.count * C)
-        }
-        product.forward(middle, activations.attention, slot, rows: T, block.attentionOutput, accumulate: true)
-        forEachRowBlock(T) { rows in
-            lowRank.add(.outputProjection, index, middle, C, UnsafePointer(activations.attention.values(slot)), rows)
-            normalizeRows(middle, block.feedForwardNorm, activations.feedForwardScales(index), rows)
-        }
+    /// The attention and feed-forward projections that a pass repeats when its tape lacks them.
+    func outputAndGateUpWeights(_ index: Int, rows T: Int) -> (output: Weights, gateUp: Weights) {
+        let block = model.blocks[index]
+        return (
+            weights(block.attentionOutput, expansions.attentionOutput, rows: T),
+            weights(block.gateUp, expansions.gateUp, rows: T)
+        )
     }
 
-    private func feedForward(_ index: Int, rows T: Int) {
-        let (block, slot) = (model.blocks[index], activations.slot(index))
-        let (C, F) = (configuration.hiddenSize, configuration.feedForwardSize)
-        let (buffer, activated) = (activations.gateUp, activations.activated)
-        let (middle, output) = (activations.middle(index), activations.residual(index + 1))
-        product.forward(buffer.values(slot), activations.normalized, rows: T, block.gateUp)
-        forEachRowBlock(T) { rows in
-            let x = UnsafePointer(activations.normalized.values())
-            let y = buffer.values(slot)
-            lowRank.add(.gateProjection, index, y, 2 * F, x, rows)
-            lowRank.add(.upProjection, index, y + F, 2 * F, x, rows)
-            for row in rows {
-                lora_swiglu_forward(activated.values() + row * F, y + row * 2 * F, y + row * 2 * F + F, F)
-            }
-            buffer.seal(slot, rows: rows)
-            activated.seal(rows: rows)
-            (output + rows.lowerBound * C).update(from: middle + rows.lowerBound * C, count: rows.count * C)
-        }
-        product.forward(output, activated, rows: T, block.down, accumulate: true)
-        guard lowRank.reaches(.downProjection, index) else { return }
-        forEachRowBlock(T) { rows in
-            lowRank.add(.downProjection, index, output, C, UnsafePointer(activated.values()), rows)
-        }
+    /// `activations.middle` from the block's input and what attention gave, in both element types.
+    func projectAttention(_ index: Int, _ rows: Range<Int>, _ weights: Weights, thread: Int) {
+        let (C, slot) = (configuration.hiddenSize, activations.attentionSlot(index))
+        let at = rows.lowerBound * C
+        let (input, middle) = (activations.residual(index) + at, activations.middle(index) + at)
+        let attention = activations.attention
+        middle.update(from: input, count: rows.count * C)
+        multiply(
+            middle, stride: C, attention.values(slot, row: rows.lowerBound),
+            attention.operand(slot, row: rows.lowerBound), stride: attention.width, rows: rows.count, weights,
+            thread: thread, accumulate: true)
+        lowRank.add(
+            .outputProjection, index, middle, C, UnsafePointer(attention.values(slot, row: rows.lowerBound)), rows,
+            thread: thread)
     }
 
-    private func normalize(
-        _ x: UnsafePointer<Float>, _ weight: [Float], _ scales: UnsafeMutablePointer<Float>, rows T: Int
+    /// Gate and up (chunk, 2F) from `activations.middle`; the norm's output stays in the workspace.
+    func projectGateUp(
+        _ index: Int, _ rows: Range<Int>, _ weights: Weights, thread: Int
+    ) -> UnsafeMutablePointer<Float> {
+        let (block, F, first) = (model.blocks[index], configuration.feedForwardSize, rows.lowerBound)
+        let y = activations.gateUp.values(
+            activations.slot(index), row: first, scratch: workspaces[thread].gateUp.values())
+        let normalized = normalize(
+            activations.middle(index) + first * configuration.hiddenSize, block.feedForwardNorm,
+            activations.feedForwardScales(index) + first, rows, thread: thread)
+        multiply(y, stride: 2 * F, normalized, rows: rows.count, weights, thread: thread)
+        let x = UnsafePointer(normalized.values())
+        lowRank.add(.gateProjection, index, y, 2 * F, x, rows, thread: thread)
+        lowRank.add(.upProjection, index, y + F, 2 * F, x, rows, thread: thread)
+        return y
+    }
+
+    /// The next block's input.
+    private func projectDown(
+        _ index: Int, _ rows: Range<Int>, _ weights: Weights, gateUp: UnsafePointer<Float>, thread: Int
     ) {
-        forEachRowBlock(T) { rows in normalizeRows(x, weight, scales, rows) }
+        let (C, at) = (configuration.hiddenSize, rows.lowerBound * configuration.hiddenSize)
+        let output = activations.residual(index + 1) + at
+        let activated = activate(gateUp, rows, thread: thread)
+        activated.seal(rows: 0..<rows.count)
+        output.update(from: activations.middle(index) + at, count: rows.count * C)
+        multiply(output, stride: C, activated, rows: rows.count, weights, thread: thread, accumulate: true)
+        lowRank.add(
+            .downProjection, index, output, C, UnsafePointer(activated.values()), rows, thread: thread)
     }
 
-    /// `activations.normalized` of the rows, in both element types.
-    func normalizeRows(
-        _ x: UnsafePointer<Float>, _ weight: [Float], _ scales: UnsafeMutablePointer<Float>, _ rows: Range<Int>
-    ) {
-        let (C, first) = (configuration.hiddenSize, rows.lowerBound)
+    // MARK: Steps of a chunk
+
+    /// silu(gate) * up in the workspace, in f32.
+    func activate(_ gateUp: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int) -> ActivationBuffer {
+        let (F, activated) = (configuration.feedForwardSize, workspaces[thread].activated)
+        for row in 0..<rows.count {
+            let gate = gateUp + row * 2 * F
+            lora_swiglu_forward(activated.values(row: row), gate, gate + F, F)
+        }
+        return activated
+    }
+
+    /// The norm of rows of x in the workspace, in both element types.
+    func normalize(
+        _ x: UnsafePointer<Float>, _ weight: [Float], _ scales: UnsafeMutablePointer<Float>, _ rows: Range<Int>,
+        thread: Int
+    ) -> ActivationBuffer {
+        let normalized = workspaces[thread].normalized
         lora_rmsnorm_forward(
-            activations.normalized.values() + first * C, scales + first, x + first * C, weight,
-            configuration.normEpsilon, rows.count, C)
-        activations.normalized.seal(rows: rows)
+            normalized.values(), scales, x, weight, configuration.normEpsilon, rows.count, configuration.hiddenSize)
+        normalized.seal(rows: 0..<rows.count)
+        return normalized
     }
 
-    private func rotate(_ y: UnsafeMutablePointer<Float>, _ stride: Int, _ positions: [Int32], _ rows: Range<Int>) {
+    private func rotate(_ y: UnsafeMutablePointer<Float>, _ positions: [Int32], _ rows: Range<Int>) {
         let (H, K, D) = (configuration.headCount, configuration.keyValueHeadCount, configuration.headSize)
         positions.withUnsafeBufferPointer { positions in
             guard let positions = positions.baseAddress else { return }
             // Keys follow queries, so that one call rotates the heads of both.
             lora_rope_forward(
-                y + rows.lowerBound * stride, stride, positions + rows.lowerBound, rotary.cosines, rotary.sines,
+                y, activations.queryKeyValue.width, positions + rows.lowerBound, rotary.cosines, rotary.sines,
                 rows.count, H + K, D, configuration.ropeUsesHalves ? 1 : 0)
         }
     }
 
-    /// Shares T rows between the threads, which go through theirs a few at a time.
-    func forEachRowBlock(_ T: Int, _ body: (_ rows: Range<Int>) -> Void) {
-        pool.forEachRange(of: T) { range, _ in
-            for lower in stride(from: range.lowerBound, to: range.upperBound, by: Self.rowBlock) {
-                body(lower..<min(lower + Self.rowBlock, range.upperBound))
-            }
+    private func weights(_ W: StackedMatrix, _ buffer: ExpansionBuffer, rows T: Int) -> Weights {
+        T <= product.directRows ? .stored(W) : .expanded(product.expand(W, .forward, into: buffer))
+    }
+
+    private func multiply(
+        _ y: UnsafeMutablePointer<Float>, stride: Int, _ x: ActivationBuffer, rows M: Int, _ weights: Weights,
+        thread: Int, accumulate: Bool = false
+    ) {
+        multiply(
+            y, stride: stride, x.values(), x.operand(), stride: x.width, rows: M, weights, thread: thread,
+            accumulate: accumulate)
+    }
+
+    private func multiply(
+        _ y: UnsafeMutablePointer<Float>, stride yStride: Int, _ values: UnsafePointer<Float>,
+        _ operand: UnsafeRawPointer, stride xStride: Int, rows M: Int, _ weights: Weights, thread: Int, accumulate: Bool
+    ) {
+        switch weights {
+        case .expanded(let w):
+            product.multiply(
+                y, stride: yStride, operand, stride: xStride, rows: M, w, thread: thread, accumulate: accumulate)
+        case .stored(let W):
+            product.forwardDirectly(y, stride: yStride, values, rows: M, W, accumulate: accumulate)
         }
+    }
+
+    private func forEachChunk(_ T: Int, _ body: (_ rows: Range<Int>, _ thread: Int) -> Void) {
+        if T <= product.directRows { return body(0..<T, 0) }
+        pool.forEachRowChunk(T, body)
     }
 }
 
 /// Which low-rank branches a pass adds to which rows.
 protocol LowRankPlan {
-    /// y, rows `yStride` apart, ADDS the branch of `target` in `block` on `rows` of x (T, in).
+    /// y, rows `yStride` apart, ADDS the branch of `target` in `block` on x (rows, in). Both pointers are at the first of
+    /// the rows.
     func add(
         _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        _ x: UnsafePointer<Float>, _ rows: Range<Int>)
-
-    /// Whether any row has a branch there.
-    func reaches(_ target: TargetModule, _ block: Int) -> Bool
+        _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int)
 }

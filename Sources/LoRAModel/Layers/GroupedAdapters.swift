@@ -28,19 +28,17 @@ final class GroupedAdapters: LowRankPlan {
 
     func add(
         _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        _ x: UnsafePointer<Float>, _ rows: Range<Int>
+        _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
     ) {
         guard let scratch else { return }
         for group in groups where group.rows.overlaps(rows) {
             guard let pair = group.adapter.layout.pair(block: block, target) else { continue }
             let part = group.rows.clamped(to: rows)
-            // The branch finds its rows at first · r; giving each row the largest rank keeps threads apart.
-            let h = scratch + part.lowerBound * (scratchRank - pair.rank)
-            LowRankBranch(pair: pair, adapter: group.adapter).forward(y, yStride: yStride, h: h, x, rows: part)
+            let skipped = part.lowerBound - rows.lowerBound
+            // Giving each row the largest rank keeps threads apart.
+            LowRankBranch(pair: pair, adapter: group.adapter).forward(
+                y + skipped * yStride, yStride: yStride, h: scratch + part.lowerBound * scratchRank,
+                x + skipped * pair.inputs, rows: part)
         }
-    }
-
-    func reaches(_ target: TargetModule, _ block: Int) -> Bool {
-        groups.contains { $0.adapter.layout.pair(block: block, target) != nil }
     }
 }

@@ -1,40 +1,87 @@
 import CKernels
+import Foundation
 
-/// Final norm, output matrix and cross-entropy for the supervised rows alone, a chunk at a time: (T, V) never exists.
+/// Final norm, output matrix and cross-entropy for the supervised rows alone.
+///
+/// Rows are taken some hundred at a time and the vocabulary in panels, of which each is expanded, multiplied and turned
+/// into exponentials relative to its own maximum: what is kept of the logits is as precise as the gradient that comes
+/// of it, in half the memory.
 struct LossHead {
     let model: BaseModel
     let product: MatrixProduct
-    /// Rows of a chunk.
-    static let chunkRows = 256
+    /// Rows at a time.
+    private let rows: Int
+    /// Tokens of a panel.
+    private let panel: Int
+    private let panelCount: Int
 
-    private let gathered: UnsafeMutablePointer<Float>  // (chunk, C)
-    private let dGathered: UnsafeMutablePointer<Float>  // (chunk, C)
-    private let dNormalized: UnsafeMutablePointer<Float>  // (chunk, C)
-    private let scales: UnsafeMutablePointer<Float>  // (chunk)
-    private let losses: UnsafeMutablePointer<Float>  // (chunk)
-    private let logsumexp: UnsafeMutablePointer<Float>  // (chunk)
-    private let normalized: ActivationBuffer  // (chunk, C)
-    private let logits: ActivationBuffer  // (chunk, V)
+    private let gathered: UnsafeMutablePointer<Float>  // (rows, C)
+    private let normalized: ActivationBuffer  // (rows, C)
+    private let scales: UnsafeMutablePointer<Float>  // (rows)
+    private let exponentials: UnsafeMutableRawPointer  // (rows, V) in the element type of products
+    private let maxima: UnsafeMutablePointer<Float>  // (rows, panels)
+    private let sums: UnsafeMutablePointer<Float>  // (rows, panels)
+    private let targetLogits: UnsafeMutablePointer<Float>  // (rows)
+    private let logsumexp: UnsafeMutablePointer<Float>  // (rows)
+    private let losses: UnsafeMutablePointer<Float>  // (rows)
+    private let dNormalized: UnsafeMutablePointer<Float>  // (rows, C)
+    private let logits: [ActivationBuffer]  // (threads, chunk, panel)
+    private let weights: ExpansionBuffer
 
-    init(arena: Arena, model: BaseModel, product: MatrixProduct) {
-        self.model = model
-        self.product = product
-        let (R, C, V) = (Self.chunkRows, model.configuration.hiddenSize, model.configuration.vocabularySize)
-        gathered = arena.allocate(R * C)
-        dGathered = arena.allocate(R * C)
-        dNormalized = arena.allocate(R * C)
-        scales = arena.allocate(R)
-        losses = arena.allocate(R)
-        logsumexp = arena.allocate(R)
-        normalized = ActivationBuffer(arena: arena, compute: product.compute, rows: R, width: C)
-        logits = ActivationBuffer(arena: arena, compute: product.compute, rows: R, width: V)
+    /// Rows at a time at most: enough to pay for expanding the matrix.
+    static let maximumRows = 512
+    /// Bytes of the exponentials at most, but for the rows of a product.
+    private static let exponentialBytes = 50_331_648
+
+    private struct Sizes {
+        let rows: Int
+        let panel: Int
+        let panelCount: Int
+
+        init(_ configuration: ModelConfiguration, _ compute: Compute, capacity: Int) {
+            let V = configuration.vocabularySize
+            let fitting = LossHead.exponentialBytes / (V * compute.bytes)
+            rows = min(MatrixProduct.paddedRows(capacity), LossHead.maximumRows, max(16, fitting / 16 * 16))
+            panel = min(V, 2048)
+            panelCount = (V + panel - 1) / panel
+        }
     }
 
-    static func size(configuration: ModelConfiguration, compute: Compute) -> Int {
-        let (R, C, V) = (chunkRows, configuration.hiddenSize, configuration.vocabularySize)
-        return 3 * Arena.size(of: Float.self, count: R * C) + 3 * Arena.size(of: Float.self, count: R)
+    /// - Parameter capacity: rows that a batch may have.
+    init(arena: Arena, model: BaseModel, product: MatrixProduct, capacity: Int) {
+        self.model = model
+        self.product = product
+        let (C, compute) = (model.configuration.hiddenSize, product.compute)
+        let sizes = Sizes(model.configuration, compute, capacity: capacity)
+        let R = sizes.rows
+        (rows, panel, panelCount) = (R, sizes.panel, sizes.panelCount)
+        gathered = arena.allocate(R * C)
+        normalized = ActivationBuffer(arena: arena, compute: compute, rows: R, width: C)
+        scales = arena.allocate(R)
+        exponentials = UnsafeMutableRawPointer(
+            arena.allocate(R * model.configuration.vocabularySize * compute.bytes, of: UInt8.self))
+        maxima = arena.allocate(R * sizes.panelCount)
+        sums = arena.allocate(R * sizes.panelCount)
+        targetLogits = arena.allocate(R)
+        logsumexp = arena.allocate(R)
+        losses = arena.allocate(R)
+        dNormalized = arena.allocate(R * C)
+        logits = (0..<product.pool.count).map { _ in
+            ActivationBuffer(arena: arena, compute: compute, rows: ThreadPool.rowChunk, width: sizes.panel)
+        }
+        weights = ExpansionBuffer(arena: arena, rows: sizes.panel, columns: C, compute: compute)
+    }
+
+    static func size(configuration: ModelConfiguration, compute: Compute, capacity: Int, threads: Int) -> Int {
+        let (C, V) = (configuration.hiddenSize, configuration.vocabularySize)
+        let sizes = Sizes(configuration, compute, capacity: capacity)
+        let R = sizes.rows
+        let floats = [R * C, R, R * sizes.panelCount, R * sizes.panelCount, R, R, R, R * C]
+        return floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }
             + ActivationBuffer.size(compute: compute, rows: R, width: C)
-            + ActivationBuffer.size(compute: compute, rows: R, width: V)
+            + Arena.size(of: UInt8.self, count: R * V * compute.bytes)
+            + threads * ActivationBuffer.size(compute: compute, rows: ThreadPool.rowChunk, width: sizes.panel)
+            + ExpansionBuffer.size(rows: sizes.panel, columns: C, compute: compute)
     }
 
     /// The sum of the losses of `batch`'s targets given the last block's output x (T, C). With `dx` (T, C), ADDS the
@@ -43,58 +90,128 @@ struct LossHead {
         _ x: UnsafePointer<Float>, _ batch: PackedBatch, dx: UnsafeMutablePointer<Float>?, scale: Float
     ) -> Double {
         var sum = 0.0
-        for lower in stride(from: 0, to: batch.targets.count, by: Self.chunkRows) {
-            let chunk = lower..<min(lower + Self.chunkRows, batch.targets.count)
-            forward(x, batch, chunk, keepsGradient: dx != nil, scale: scale)
-            for row in 0..<chunk.count { sum += Double(losses[row]) }
-            if let dx { backward(dx, batch, chunk) }
+        let parts = (batch.targets.count + rows - 1) / rows
+        for part in 0..<parts {
+            let (lower, upper) = (part * batch.targets.count / parts, (part + 1) * batch.targets.count / parts)
+            let targets = batch.targets[lower..<upper]
+            normalize(x, batch.targetRows[lower..<upper])
+            forward(targets, keepsGradient: dx != nil)
+            for row in 0..<targets.count { sum += Double(losses[row]) }
+            if let dx { backward(dx, targets, batch.targetRows[lower..<upper], scale: scale) }
         }
         return sum
     }
 
-    private func forward(
-        _ x: UnsafePointer<Float>, _ batch: PackedBatch, _ chunk: Range<Int>, keepsGradient: Bool, scale: Float
-    ) {
-        let configuration = model.configuration
-        let (C, V) = (configuration.hiddenSize, configuration.vocabularySize)
-        product.pool.forEachRange(of: chunk.count) { rows, _ in
-            for row in rows {
-                let source = Int(batch.targetRows[chunk.lowerBound + row])
-                (gathered + row * C).update(from: x + source * C, count: C)
-            }
-            let first = rows.lowerBound
+    private func normalize(_ x: UnsafePointer<Float>, _ sources: ArraySlice<Int32>) {
+        let (C, first) = (model.configuration.hiddenSize, sources.startIndex)
+        product.pool.forEachRowChunk(sources.count) { rows, _ in
+            for row in rows { (gathered + row * C).update(from: x + Int(sources[first + row]) * C, count: C) }
             lora_rmsnorm_forward(
-                normalized.values() + first * C, scales + first, gathered + first * C, model.outputNorm,
-                configuration.normEpsilon, rows.count, C)
+                normalized.values(row: rows.lowerBound), scales + rows.lowerBound, gathered + rows.lowerBound * C,
+                model.outputNorm, model.configuration.normEpsilon, rows.count, C)
             normalized.seal(rows: rows)
         }
-        product.forward(logits.values(), normalized, rows: chunk.count, model.output)
-        batch.targets.withUnsafeBufferPointer { targets in
-            guard let targets = targets.baseAddress else { return }
-            product.pool.forEachRange(of: chunk.count) { rows, _ in
+    }
+
+    // MARK: Forward
+
+    private func forward(_ targets: ArraySlice<Int32>, keepsGradient: Bool) {
+        let V = model.configuration.vocabularySize
+        for index in 0..<panelCount {
+            let tokens = index * panel..<min((index + 1) * panel, V)
+            let w = product.expand(model.output, rows: tokens, .forward, into: weights)
+            product.pool.forEachRowChunk(targets.count) { rows, thread in
+                let y = logits[thread].values()
+                product.multiply(
+                    y, stride: panel, normalized.operand(row: rows.lowerBound), stride: normalized.width,
+                    rows: rows.count, w, thread: thread)
                 for row in rows {
-                    let target = targets + chunk.lowerBound + row
-                    lora_cross_entropy_forward(losses + row, logsumexp + row, logits.values() + row * V, target, 1, V)
-                    guard keepsGradient else { continue }
-                    lora_cross_entropy_backward(logits.values() + row * V, logsumexp + row, target, scale, 1, V)
-                    logits.seal(rows: row..<row + 1)
+                    let values = y + (row - rows.lowerBound) * panel
+                    let target = Int(targets[targets.startIndex + row])
+                    if tokens.contains(target) { targetLogits[row] = values[target - tokens.lowerBound] }
+                    exponentiate(values, row, index, tokens, keepsGradient: keepsGradient)
                 }
+            }
+        }
+        product.pool.forEachRange(of: targets.count) { rows, _ in for row in rows { finish(row) } }
+    }
+
+    private func exponentiate(
+        _ values: UnsafeMutablePointer<Float>, _ row: Int, _ index: Int, _ tokens: Range<Int>, keepsGradient: Bool
+    ) {
+        let at = row * panelCount + index
+        let place = keepsGradient ? exponential(row, tokens.lowerBound) : nil
+        switch product.compute {
+        case .f32:
+            lora_exponentials_f32(
+                place?.assumingMemoryBound(to: Float.self), maxima + at, sums + at, values, tokens.count)
+        case .bf16:
+            lora_exponentials_bf16(
+                place?.assumingMemoryBound(to: UInt16.self), maxima + at, sums + at, values, tokens.count)
+        }
+    }
+
+    private func exponential(_ row: Int, _ token: Int) -> UnsafeMutableRawPointer {
+        exponentials + (row * model.configuration.vocabularySize + token) * product.compute.bytes
+    }
+
+    /// Joins the panels of a row.
+    private func finish(_ row: Int) {
+        let panels = row * panelCount..<(row + 1) * panelCount
+        let largest = panels.reduce(-Float.infinity) { max($0, maxima[$1]) }
+        // Relative to the largest logit no exponential overflows, and the sum is at least 1.
+        let logarithm = log(panels.reduce(Float(0)) { $0 + sums[$1] * exp(maxima[$1] - largest) })
+        logsumexp[row] = largest + logarithm
+        losses[row] = (largest - targetLogits[row]) + logarithm
+    }
+
+    // MARK: Backward
+
+    private func backward(
+        _ dx: UnsafeMutablePointer<Float>, _ targets: ArraySlice<Int32>, _ sources: ArraySlice<Int32>, scale: Float
+    ) {
+        let (C, V) = (model.configuration.hiddenSize, model.configuration.vocabularySize)
+        for index in 0..<panelCount {
+            let tokens = index * panel..<min((index + 1) * panel, V)
+            let w = product.expand(model.output, rows: tokens, .backward, into: weights)
+            product.pool.forEachRowChunk(targets.count) { rows, thread in
+                for row in rows {
+                    let target = Int(targets[targets.startIndex + row])
+                    dLogits(row, index, tokens, target: target, scale: scale, logits[thread], row - rows.lowerBound)
+                }
+                product.multiply(
+                    dNormalized + rows.lowerBound * C, stride: C, logits[thread].operand(), stride: panel,
+                    rows: rows.count, w, thread: thread, accumulate: index > 0)
+            }
+        }
+        product.pool.forEachRowChunk(targets.count) { rows, _ in
+            for row in rows {
+                // Each row is the source of one target.
+                lora_rmsnorm_backward(
+                    dx + Int(sources[sources.startIndex + row]) * C, dNormalized + row * C, gathered + row * C,
+                    model.outputNorm, scales + row, 1, C)
             }
         }
     }
 
-    private func backward(_ dx: UnsafeMutablePointer<Float>, _ batch: PackedBatch, _ chunk: Range<Int>) {
-        let C = model.configuration.hiddenSize
-        product.backward(dNormalized, logits.operand(), rows: chunk.count, model.output)
-        product.pool.forEachRange(of: chunk.count) { rows, _ in
-            let first = rows.lowerBound
-            (dGathered + first * C).update(repeating: 0, count: rows.count * C)
-            lora_rmsnorm_backward(
-                dGathered + first * C, dNormalized + first * C, gathered + first * C, model.outputNorm,
-                scales + first, rows.count, C)
-            for row in rows {
-                let target = Int(batch.targetRows[chunk.lowerBound + row])
-                lora_add(dx + target * C, dGathered + row * C, C)
+    /// scale · (softmax - onehot(target)) of a panel, in the element type of products.
+    private func dLogits(
+        _ row: Int, _ index: Int, _ tokens: Range<Int>, target: Int, scale: Float, _ out: ActivationBuffer, _ at: Int
+    ) {
+        let factor = scale * exp(maxima[row * panelCount + index] - logsumexp[row])
+        let values = UnsafeRawPointer(exponential(row, tokens.lowerBound))
+        // Near certainty the difference cancels: the target's own probability is not rounded before.
+        let own = scale * (exp(targetLogits[row] - logsumexp[row]) - 1)
+        switch product.compute {
+        case .f32:
+            let to = out.values(row: at)
+            lora_scaled_f32(to, values.assumingMemoryBound(to: Float.self), factor, tokens.count)
+            if tokens.contains(target) { to[target - tokens.lowerBound] = own }
+        case .bf16:
+            let to = UnsafeMutableRawPointer(mutating: out.operand(row: at)).assumingMemoryBound(to: UInt16.self)
+            lora_scaled_bf16(to, values.assumingMemoryBound(to: UInt16.self), factor, tokens.count)
+            if tokens.contains(target) {
+                withUnsafePointer(to: own) { lora_f32_to_bf16(to + target - tokens.lowerBound, $0, 1) }
             }
         }
     }

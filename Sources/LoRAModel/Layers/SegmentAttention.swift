@@ -51,7 +51,7 @@ struct SegmentAttention {
 
     /// Writes `activations.attention` and the log-sum-exps from the rotated queries, keys and values of `block`.
     func forward(_ block: Int, tasks: [Task]) {
-        let slot = activations.slot(block)
+        let (slot, outputSlot) = (activations.slot(block), activations.attentionSlot(block))
         let (input, output) = (activations.queryKeyValue, activations.attention)
         let (D, group) = (configuration.headSize, configuration.headCount / configuration.keyValueHeadCount)
         pool.forEachTask(tasks.count) { index, _ in
@@ -60,7 +60,7 @@ struct SegmentAttention {
             let visible = task.first + task.count
             withSpans(input.values(slot), task.segment, rows: visible, task.head / group) {
                 lora_attention_forward(
-                    output.values(slot) + row * output.width + task.head * D, output.width,
+                    output.values(outputSlot) + row * output.width + task.head * D, output.width,
                     activations.logsumexp(block, head: task.head) + row,
                     input.values(slot) + row * input.width + task.head * D, input.width, $0, $1, input.width,
                     task.segment.prefix + task.first, task.count, D, scale)
@@ -116,7 +116,7 @@ struct SegmentAttention {
         _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>, _ segment: PackedBatch.Segment,
         head: Int, keyValueHead: Int, dPrefix: UnsafeMutablePointer<Float>
     ) {
-        let slot = activations.slot(block)
+        let (slot, outputSlot) = (activations.slot(block), activations.attentionSlot(block))
         let (input, output) = (activations.queryKeyValue, activations.attention)
         let D = configuration.headSize
         let (row, column) = (segment.start, head * D)
@@ -125,7 +125,7 @@ struct SegmentAttention {
         withSpans(input.values(slot), segment, rows: segment.count, keyValueHead, gradients: (shared, own)) {
             lora_attention_backward(
                 gradient.values() + row * gradient.width + column, dAttention + row * output.width + column,
-                output.values(slot) + row * output.width + column, output.width,
+                output.values(outputSlot) + row * output.width + column, output.width,
                 activations.logsumexp(block, head: head) + row, input.values(slot) + row * input.width + column,
                 input.width, $0, $1, input.width, segment.prefix, segment.count, D, scale)
         }

@@ -10,8 +10,8 @@ final class TrainedAdapter: LowRankPlan {
     private let rankOffsets: [Int: Int]
     /// (threads, largest block): gradients of one block.
     private let partial: [UnsafeMutablePointer<Float>]
-    private let dLowRank: UnsafeMutablePointer<Float>  // (T, r)
-    private let dropoutScratch: UnsafeMutablePointer<Float>?  // (T, widest input)
+    private let dLowRank: [UnsafeMutablePointer<Float>]  // (threads, chunk, r)
+    private let dropoutScratch: [UnsafeMutablePointer<Float>]  // (threads, chunk, widest input); empty without dropout
     private let dropout: Float
     /// Off in evaluation.
     var dropoutSeed: UInt64?
@@ -27,14 +27,17 @@ final class TrainedAdapter: LowRankPlan {
         let layout = parameters.layout
         rankOffsets = Self.rankOffsets(layout)
         partial = (0..<pool.count).map { _ in arena.allocate(layout.largestBlockCount) }
-        dLowRank = arena.allocate(activations.rows * layout.largestRank)
-        dropoutScratch = dropout > 0 ? arena.allocate(activations.rows * widestInput) : nil
+        dLowRank = (0..<pool.count).map { _ in arena.allocate(ThreadPool.rowChunk * layout.largestRank) }
+        dropoutScratch = (0..<(dropout > 0 ? pool.count : 0)).map { _ in
+            arena.allocate(ThreadPool.rowChunk * widestInput)
+        }
     }
 
-    static func size(layout: AdapterLayout, rows: Int, threads: Int, dropout: Float, widestInput: Int) -> Int {
-        threads * Arena.size(of: Float.self, count: layout.largestBlockCount)
-            + Arena.size(of: Float.self, count: rows * layout.largestRank)
-            + (dropout > 0 ? Arena.size(of: Float.self, count: rows * widestInput) : 0)
+    static func size(layout: AdapterLayout, threads: Int, dropout: Float, widestInput: Int) -> Int {
+        threads
+            * (Arena.size(of: Float.self, count: layout.largestBlockCount)
+                + Arena.size(of: Float.self, count: ThreadPool.rowChunk * layout.largestRank)
+                + (dropout > 0 ? Arena.size(of: Float.self, count: ThreadPool.rowChunk * widestInput) : 0))
     }
 
     /// Sum of the ranks of the block that has most.
@@ -44,26 +47,35 @@ final class TrainedAdapter: LowRankPlan {
 
     func add(
         _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        _ x: UnsafePointer<Float>, _ rows: Range<Int>
+        _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
     ) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
-        branch(pair).forward(y, yStride: yStride, h: h(pair), x, rows: rows)
+        branch(pair, thread: thread).forward(
+            y, yStride: yStride, h: h(pair) + rows.lowerBound * pair.rank, x, rows: rows)
+    }
+
+    /// Computes A x of a branch again, which a short tape does not keep.
+    func project(
+        _ target: TargetModule, _ block: Int, _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
+    ) {
+        guard let pair = parameters.layout.pair(block: block, target) else { return }
+        branch(pair, thread: thread).project(h(pair) + rows.lowerBound * pair.rank, x, rows: rows)
     }
 
     func reaches(_ target: TargetModule, _ block: Int) -> Bool {
         parameters.layout.pair(block: block, target) != nil
     }
 
-    /// The gradients of a branch for `rows`, which `thread` owns; dx ADDS unless nil.
+    /// The gradients of a branch for `rows`, which `thread` owns; dx ADDS unless nil. All pointers are at the first of
+    /// the rows.
     func addGradients(
         _ target: TargetModule, _ block: Int, dx: UnsafeMutablePointer<Float>?, dy: UnsafePointer<Float>,
         _ dyStride: Int, _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
     ) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
-        branch(pair).backward(
-            dx, gradients: partial[thread] + pair.offset - blockRange(block).lowerBound,
-            dh: dLowRank + rows.lowerBound * (parameters.layout.largestRank - pair.rank), dy, dyStride: dyStride,
-            h: h(pair), x, rows: rows)
+        branch(pair, thread: thread).backward(
+            dx, gradients: partial[thread] + pair.offset - blockRange(block).lowerBound, dh: dLowRank[thread], dy,
+            dyStride: dyStride, h: h(pair) + rows.lowerBound * pair.rank, x, rows: rows)
     }
 
     /// Adds what the threads summed for `block` to `gradients` (parameterCount) and empties their sums.
@@ -84,11 +96,11 @@ final class TrainedAdapter: LowRankPlan {
         return first.offset..<last.end
     }
 
-    private func branch(_ pair: LowRankPair) -> LowRankBranch {
+    private func branch(_ pair: LowRankPair, thread: Int) -> LowRankBranch {
         var branch = LowRankBranch(pair: pair, adapter: parameters)
-        if let dropoutScratch, let dropoutSeed {
+        if !dropoutScratch.isEmpty, let dropoutSeed {
             let stream = SplitMix64(seed: dropoutSeed &+ UInt64(pair.offset))
-            branch.dropout = .init(probability: dropout, seed: stream.state, scratch: dropoutScratch)
+            branch.dropout = .init(probability: dropout, seed: stream.state, scratch: dropoutScratch[thread])
         }
         return branch
     }

@@ -93,7 +93,7 @@ private struct TensorReader {
         guard let tensor = find(name, [count]), let bytes = file.bytes(of: tensor).baseAddress else { return [] }
         let row = FrozenMatrix(bytes: bytes, type: tensor.type, rows: 1, columns: count)
         return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
-            if let out = buffer.baseAddress { row.expand(out, rows: 0..<1, columns: 0..<count) }
+            if let out = buffer.baseAddress { row.expand(out, row: 0) }
             initialized = count
         }
     }

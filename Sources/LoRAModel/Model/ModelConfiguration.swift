@@ -29,6 +29,21 @@ public struct ModelConfiguration: Sendable, Equatable {
     /// K·D: width of the keys, and of the values.
     public var keyValueSize: Int { keyValueHeadCount * headSize }
 
+    /// Shapes of a block's matrices (rows, columns) as they are multiplied: stacked where they share their input.
+    var matrixShapes: MatrixShapes {
+        MatrixShapes(
+            queryKeyValue: (querySize + 2 * keyValueSize, hiddenSize), attentionOutput: (hiddenSize, querySize),
+            gateUp: (2 * feedForwardSize, hiddenSize), down: (hiddenSize, feedForwardSize))
+    }
+
+    struct MatrixShapes {
+        let queryKeyValue: (rows: Int, columns: Int)
+        let attentionOutput: (rows: Int, columns: Int)
+        let gateUp: (rows: Int, columns: Int)
+        let down: (rows: Int, columns: Int)
+        var all: [(rows: Int, columns: Int)] { [queryKeyValue, attentionOutput, gateUp, down] }
+    }
+
     /// Whether rotary pairs are (i, i + D/2) instead of adjacent: GGUF permutes the `llama` architecture's q and k
     /// rows so that pairs are adjacent.
     public var ropeUsesHalves: Bool { architecture != "llama" }

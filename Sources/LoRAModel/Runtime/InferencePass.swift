@@ -57,6 +57,7 @@ public final class InferencePass {
         arena = try Arena(
             capacity: Activations.size(
                 configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
+                + BlockForward.size(configuration: model.configuration, compute: compute, threads: pool.count)
                 + Arena.size(of: Float.self, count: R * C) + Arena.size(of: Float.self, count: R)
                 + Arena.size(of: Float.self, count: R * V)
                 + ActivationBuffer.size(compute: compute, rows: R, width: C))
@@ -65,7 +66,7 @@ public final class InferencePass {
             arena: arena, configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
         adapters = GroupedAdapters(rows: rows)
         forward = BlockForward(
-            model: model, product: product, rotary: RotaryTable(model: model, positions: positions),
+            arena: arena, model: model, product: product, rotary: RotaryTable(model: model, positions: positions),
             activations: activations, lowRank: adapters)
         attention = CachedAttention(configuration: model.configuration, pool: pool, activations: activations)
         gathered = arena.allocate(R * C)

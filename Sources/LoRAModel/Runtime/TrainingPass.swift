@@ -2,7 +2,7 @@ import CKernels
 
 /// What training keeps of the forward pass.
 public enum Checkpointing: String, Sendable, CaseIterable {
-    /// Everything within memory, else block inputs.
+    /// Everything within memory, else what is dear to compute again, else block inputs.
     case auto
     /// Block inputs; the rest is computed again.
     case on
@@ -19,8 +19,8 @@ public final class TrainingPass {
     public let capacity: Int
     /// Share of the branches' inputs that `run` drops.
     public let dropout: Float
-    /// Whether blocks are computed again on the way back.
-    public let checkpoints: Bool
+    /// Whether parts of the blocks are computed again on the way back.
+    public var checkpoints: Bool { activations.tape != .everything }
     /// Which library multiplies matrices.
     public var engineName: String { product.engineName }
     /// Seconds spent so far.
@@ -84,9 +84,8 @@ public final class TrainingPass {
         compute = plan.compute
         capacity = plan.rows
         dropout = plan.dropout
-        checkpoints = Self.usesCheckpoints(model.configuration, adapter.layout, plan, threads: pool.count)
         let rows = MatrixProduct.paddedRows(plan.rows)
-        let tape: Activations.Tape = checkpoints ? .blockInputs : .everything
+        let tape = Self.tape(model.configuration, adapter.layout, plan, threads: pool.count)
         arena = try Arena(
             capacity: Self.arenaBytes(model.configuration, adapter.layout, plan, tape: tape, threads: pool.count))
         product = MatrixProduct(pool: pool, compute: plan.compute)
@@ -97,12 +96,12 @@ public final class TrainingPass {
             arena: arena, parameters: adapter, activations: activations, pool: pool, dropout: plan.dropout,
             widestInput: max(model.configuration.feedForwardSize, model.configuration.querySize))
         forward = BlockForward(
-            model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
+            arena: arena, model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
             activations: activations, lowRank: trained)
         attention = SegmentAttention(
             arena: arena, configuration: model.configuration, pool: pool, activations: activations)
         backward = BlockBackward(arena: arena, forward: forward, adapter: trained, attention: attention)
-        lossHead = LossHead(arena: arena, model: model, product: product)
+        lossHead = LossHead(arena: arena, model: model, product: product, capacity: plan.rows)
     }
 
     /// Sum of the losses of `batch`'s targets; the gradient of `scale` times that sum ADDS to `gradients`
@@ -127,8 +126,7 @@ public final class TrainingPass {
         guard let lowest = adapter.layout.pairs.first?.block else { return }
         let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
         for index in (lowest..<model.configuration.blockCount).reversed() {
-            if checkpoints { runBlock(index, batch, tasks: tasks) }
-            backward.run(index, batch, gradients: gradients, isLowest: index == lowest)
+            backward.run(index, batch, tasks: tasks, gradients: gradients, isLowest: index == lowest)
         }
     }
 
@@ -150,12 +148,10 @@ public final class TrainingPass {
         precondition(batch.tokens.count <= capacity, "\(batch.tokens.count) rows in a pass of \(capacity)")
         forward.embed(batch.tokens)
         let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
-        for index in 0..<model.configuration.blockCount { runBlock(index, batch, tasks: tasks) }
-    }
-
-    private func runBlock(_ index: Int, _ batch: PackedBatch, tasks: [SegmentAttention.Task]) {
-        forward.run(index, positions: batch.positions, keepsRounded: true) {
-            attention.forward(index, tasks: tasks)
+        for index in 0..<model.configuration.blockCount {
+            forward.run(index, positions: batch.positions, keepsRounded: true) {
+                attention.forward(index, tasks: tasks)
+            }
         }
     }
 }
@@ -165,19 +161,22 @@ extension TrainingPass {
     public static func memory(
         _ configuration: ModelConfiguration, _ layout: AdapterLayout, _ plan: Plan, threads: Int
     ) -> Int {
-        let checkpoints = usesCheckpoints(configuration, layout, plan, threads: threads)
-        return arenaBytes(configuration, layout, plan, tape: checkpoints ? .blockInputs : .everything, threads: threads)
+        let tape = tape(configuration, layout, plan, threads: threads)
+        return arenaBytes(configuration, layout, plan, tape: tape, threads: threads)
     }
 
-    private static func usesCheckpoints(
+    private static func tape(
         _ configuration: ModelConfiguration, _ layout: AdapterLayout, _ plan: Plan, threads: Int
-    ) -> Bool {
+    ) -> Activations.Tape {
         switch plan.checkpointing {
-        case .on: return true
-        case .off: return false
+        case .on: return .blockInputs
+        case .off: return .everything
         case .auto:
-            guard let memory = plan.memory else { return false }
-            return arenaBytes(configuration, layout, plan, tape: .everything, threads: threads) > memory
+            guard let memory = plan.memory else { return .everything }
+            let fitting = [.everything, .attention].first {
+                arenaBytes(configuration, layout, plan, tape: $0, threads: threads) <= memory
+            }
+            return fitting ?? .blockInputs
         }
     }
 
@@ -189,10 +188,11 @@ extension TrainingPass {
             configuration: configuration, compute: plan.compute, rows: rows, rankSum: TrainedAdapter.rankSum(layout),
             tape: tape)
             + TrainedAdapter.size(
-                layout: layout, rows: rows, threads: threads, dropout: plan.dropout,
+                layout: layout, threads: threads, dropout: plan.dropout,
                 widestInput: max(configuration.feedForwardSize, configuration.querySize))
+            + BlockForward.size(configuration: configuration, compute: plan.compute, threads: threads)
             + SegmentAttention.size(configuration: configuration, rows: rows)
-            + BlockBackward.size(configuration: configuration, compute: plan.compute, rows: rows)
-            + LossHead.size(configuration: configuration, compute: plan.compute)
+            + BlockBackward.size(configuration: configuration, compute: plan.compute, rows: rows, threads: threads)
+            + LossHead.size(configuration: configuration, compute: plan.compute, capacity: plan.rows, threads: threads)
     }
 }

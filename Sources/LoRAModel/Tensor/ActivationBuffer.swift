@@ -26,15 +26,15 @@ struct ActivationBuffer {
         }
     }
 
-    /// (rows, width) in f32: valid for the slot last written or opened.
-    func values(_ slot: Int = 0) -> UnsafeMutablePointer<Float> {
-        halves == nil ? floats + slot * rows * width : floats
+    /// (rows, width) in f32, from `row` on: valid for the slot last written or opened.
+    func values(_ slot: Int = 0, row: Int = 0) -> UnsafeMutablePointer<Float> {
+        floats + ((halves == nil ? slot * rows : 0) + row) * width
     }
 
-    /// (rows, width) in the element type of products: valid for what was sealed.
-    func operand(_ slot: Int = 0) -> UnsafeRawPointer {
-        guard let halves else { return UnsafeRawPointer(values(slot)) }
-        return UnsafeRawPointer(halves + slot * rows * width)
+    /// (rows, width) in the element type of products, from `row` on: valid for what was sealed.
+    func operand(_ slot: Int = 0, row: Int = 0) -> UnsafeRawPointer {
+        guard let halves else { return UnsafeRawPointer(values(slot, row: row)) }
+        return UnsafeRawPointer(halves + (slot * rows + row) * width)
     }
 
     /// Rounds rows of `values` into the slot.
@@ -49,5 +49,47 @@ struct ActivationBuffer {
         guard let halves else { return }
         let at = range.lowerBound * width
         lora_bf16_to_f32(floats + at, halves + slot * rows * width + at, range.count * width)
+    }
+}
+
+/// Activations that wait for the way back, a slot per block, in the element type of products. They are made and used a
+/// few rows at a time in a thread's own memory.
+struct TapeBuffer {
+    /// Elements of a row.
+    let width: Int
+    private let rows: Int
+    private let floats: UnsafeMutablePointer<Float>?
+    private let halves: UnsafeMutablePointer<UInt16>?
+
+    /// - Parameter slots: 0 when nothing is kept.
+    init(arena: Arena, compute: Compute, rows: Int, width: Int, slots: Int) {
+        self.width = width
+        self.rows = rows
+        floats = compute == .f32 && slots > 0 ? arena.allocate(rows * width * slots) : nil
+        halves = compute == .bf16 && slots > 0 ? arena.allocate(rows * width * slots) : nil
+    }
+
+    static func size(compute: Compute, rows: Int, width: Int, slots: Int) -> Int {
+        guard slots > 0 else { return 0 }
+        let count = rows * width * slots
+        return compute == .f32
+            ? Arena.size(of: Float.self, count: count) : Arena.size(of: UInt16.self, count: count)
+    }
+
+    /// Where f32 values of the slot from `row` on are: on the tape itself, or in `scratch` until `keep` rounds them.
+    func values(_ slot: Int, row: Int, scratch: UnsafeMutablePointer<Float>) -> UnsafeMutablePointer<Float> {
+        floats.map { $0 + (slot * rows + row) * width } ?? scratch
+    }
+
+    /// Rounds rows from `scratch` onto the tape.
+    func keep(_ slot: Int, rows range: Range<Int>, scratch: UnsafePointer<Float>) {
+        guard let halves else { return }
+        lora_f32_to_bf16(halves + (slot * rows + range.lowerBound) * width, scratch, range.count * width)
+    }
+
+    /// Brings rows back into `scratch`.
+    func recall(_ slot: Int, rows range: Range<Int>, scratch: UnsafeMutablePointer<Float>) {
+        guard let halves else { return }
+        lora_bf16_to_f32(scratch, halves + (slot * rows + range.lowerBound) * width, range.count * width)
     }
 }

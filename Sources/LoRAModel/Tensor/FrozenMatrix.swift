@@ -12,35 +12,16 @@ public struct FrozenMatrix: @unchecked Sendable {  // the bytes are a read-only 
     var rowBytes: Int { columns / type.blockSize * type.blockBytes }
     var kernelType: lora_type { lora_type(rawValue: type.rawValue) }
 
-    /// Expands `rows` × `columns` (a whole number of blocks per row) to f32, rows `columns.count` apart.
-    func expand(_ out: UnsafeMutablePointer<Float>, rows: Range<Int>, columns: Range<Int>) {
-        forEachRun(rows: rows, columns: columns) { source, at, count in
-            lora_dequantize(out + at, source, kernelType, count)
-        }
+    /// Expands one row to f32.
+    func expand(_ out: UnsafeMutablePointer<Float>, row: Int) {
+        let status = lora_dequantize(out, bytes + row * rowBytes, kernelType, columns)
+        precondition(status == 0, "no kernel expands \(type)")
     }
 
     /// The same, rounded to bf16.
-    func expand(_ out: UnsafeMutablePointer<UInt16>, rows: Range<Int>, columns: Range<Int>) {
-        forEachRun(rows: rows, columns: columns) { source, at, count in
-            lora_dequantize_bf16(out + at, source, kernelType, count)
-        }
-    }
-
-    private func forEachRun(
-        rows: Range<Int>, columns: Range<Int>, _ body: (_ source: UnsafeRawPointer, _ at: Int, _ count: Int) -> Int32
-    ) {
-        precondition(
-            columns.lowerBound % type.blockSize == 0 && columns.count % type.blockSize == 0,
-            "columns \(columns) cut blocks of \(type.blockSize)")
-        if columns.count == self.columns {
-            let status = body(bytes + rows.lowerBound * rowBytes, 0, rows.count * columns.count)
-            return precondition(status == 0, "no kernel expands \(type)")
-        }
-        let skip = columns.lowerBound / type.blockSize * type.blockBytes
-        for (index, row) in rows.enumerated() {
-            let status = body(bytes + row * rowBytes + skip, index * columns.count, columns.count)
-            precondition(status == 0, "no kernel expands \(type)")
-        }
+    func expand(_ out: UnsafeMutablePointer<UInt16>, row: Int) {
+        let status = lora_dequantize_bf16(out, bytes + row * rowBytes, kernelType, columns)
+        precondition(status == 0, "no kernel expands \(type)")
     }
 }
 
@@ -55,14 +36,6 @@ public struct StackedMatrix: Sendable {
         self.parts = parts
         rows = parts.reduce(0) { $0 + $1.rows }
         columns = parts[0].columns
-    }
-
-    /// The largest block of the parts' types: where columns may be cut.
-    var columnMultiple: Int { parts.reduce(1) { max($0, $1.type.blockSize) } }
-
-    /// The single part when it holds `type` already, so that the map itself can be multiplied.
-    func stored(as type: GGUFTensorType) -> FrozenMatrix? {
-        parts.count == 1 && parts[0].type == type ? parts[0] : nil
     }
 
     /// Calls `body` for each part that meets `rows`, with the rows inside the part and their place in the range.

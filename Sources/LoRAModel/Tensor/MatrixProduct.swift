@@ -14,34 +14,38 @@ public enum Compute: String, Sendable, CaseIterable {
     public var isSupported: Bool { self == .f32 || lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
 
     var bytes: Int { self == .bf16 ? 2 : 4 }
-    var storedType: GGUFTensorType { self == .bf16 ? .bf16 : .f32 }
 }
 
 /// The one place where the base's matrices are multiplied.
 ///
-/// Each thread expands its own share of a quantised matrix into scratch that stays in its cache, and multiplies all rows
-/// of the input with it; no barrier lies between. oneDNN multiplies where the CPU has AVX-512, OpenBLAS elsewhere. With
-/// oneDNN a row's result does not depend on the other rows; OpenBLAS has another kernel for the rows that fill no tile.
-/// Inputs and outputs hold `paddedRows` rows: the last ones are computed but mean nothing.
+/// The threads expand a matrix together, then each multiplies rows of its own. oneDNN multiplies where the CPU has
+/// AVX-512, reading weights in its own order; OpenBLAS elsewhere. With oneDNN a row's result does not depend on the other
+/// rows; OpenBLAS has another kernel for the rows that fill no tile. Inputs and outputs hold `paddedRows` rows: the last
+/// ones are computed but mean nothing.
 final class MatrixProduct {
     let pool: ThreadPool
     let compute: Compute
     /// The engine's name for logs.
     var engineName: String { engines.isEmpty ? "OpenBLAS" : "oneDNN" }
+    /// Up to so many rows, stored blocks are multiplied as they are instead of being expanded: decoding reads every
+    /// weight once and has few rows to use it on.
+    let directRows: Int
     private let engines: [OneDNNProduct]
+    private let packs: Bool
+    /// Rows on their way into an expanded matrix, and sums of a direct product.
     private let scratch: [UnsafeMutableRawPointer]
-    private let scratchCount: Int
-    /// Up to so many rows, `forward` multiplies the stored blocks directly instead of expanding them: decoding reads
-    /// every weight once and has few rows to use it on.
-    private let directRows: Int
+    /// Panels of a matrix that is multiplied piece by piece.
+    private let panel: UnsafeMutableRawPointer
 
     /// Rows are padded to this, so that few shapes of product occur.
     static let rowMultiple = 16
 
-    static func paddedRows(_ rows: Int) -> Int { (rows + rowMultiple - 1) / rowMultiple * rowMultiple }
+    static func paddedRows(_ rows: Int) -> Int { ExpandedMatrix.padded(rows, rowMultiple) }
 
-    /// Elements that one thread expands at most: larger shares are multiplied in pieces.
-    private static let scratchLimit = 2 << 20
+    /// f32 elements of a thread's scratch: 32 rows of the widest matrix.
+    private static let scratchCount = 2 << 20
+    /// Elements of a panel.
+    private static let panelCount = 4 << 20
 
     /// oneDNN needs AVX-512 to beat OpenBLAS.
     static var prefersOneDNN: Bool { lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
@@ -51,124 +55,190 @@ final class MatrixProduct {
         self.compute = compute
         self.directRows = directRows
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
-        scratchCount = Self.scratchLimit
+        // Its own order has a fast kernel only where the CPU multiplies the element type.
+        packs = usesOneDNN && (compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16)
         scratch = (0..<pool.count).map { _ in
-            UnsafeMutableRawPointer.allocate(byteCount: Self.scratchLimit * compute.bytes, alignment: 64)
+            UnsafeMutableRawPointer.allocate(byteCount: Self.scratchCount * 4, alignment: 64)
         }
+        panel = .allocate(byteCount: Self.panelCount * compute.bytes, alignment: 64)
     }
 
-    deinit { for pointer in scratch { pointer.deallocate() } }
+    deinit {
+        for pointer in scratch { pointer.deallocate() }
+        panel.deallocate()
+    }
 
-    /// y (M,N) overwritten or added to: x (M,K) · Wᵀ with W (N,K), where x is a sealed slot.
-    func forward(
-        _ y: UnsafeMutablePointer<Float>, _ x: ActivationBuffer, _ slot: Int = 0, rows M: Int, _ W: StackedMatrix,
-        accumulate: Bool = false
+    // MARK: A matrix for many products
+
+    /// Expands `rows` of W (all of them when nil) into `buffer`, with all threads.
+    func expand(
+        _ W: StackedMatrix, rows: Range<Int>? = nil, _ direction: ExpandedMatrix.Direction, into buffer: ExpansionBuffer
+    ) -> ExpandedMatrix {
+        expand(W, rows: rows ?? 0..<W.rows, direction, into: buffer.bytes)
+    }
+
+    private func expand(
+        _ W: StackedMatrix, rows: Range<Int>, _ direction: ExpandedMatrix.Direction, into out: UnsafeMutableRawPointer
+    ) -> ExpandedMatrix {
+        let multiple = direction == .forward ? ExpandedMatrix.outputBlock : ExpandedMatrix.termMultiple(compute)
+        let count = packs ? ExpandedMatrix.padded(rows.count, multiple) : rows.count
+        pool.forEachRange(of: count, multiple: 16) { share, thread in
+            for lower in stride(from: share.lowerBound, to: share.upperBound, by: 16) {
+                let group = lower..<min(lower + 16, share.upperBound)
+                if packs {
+                    pack(W, group, of: rows, direction, into: out, thread: thread)
+                } else {
+                    let at = out + group.lowerBound * W.columns * compute.bytes
+                    let from = rows.lowerBound + group.lowerBound
+                    expandRows(W, from..<from + group.count, into: at, stride: W.columns)
+                }
+            }
+        }
+        return ExpandedMatrix(
+            bytes: UnsafeRawPointer(out), direction: direction, rows: rows.count, columns: W.columns, isPacked: packs)
+    }
+
+    /// Expands 16 rows, of which those beyond `rows` are zero, into the thread's scratch and packs them.
+    private func pack(
+        _ W: StackedMatrix, _ group: Range<Int>, of rows: Range<Int>, _ direction: ExpandedMatrix.Direction,
+        into out: UnsafeMutableRawPointer, thread: Int
     ) {
-        let direct = M <= directRows
-        pool.forEachRange(of: W.rows, multiple: 16) { share, thread in
-            if direct {
-                self.forwardDirectly(
-                    y, x.values(slot), rows: M, W, share: share, thread: thread, accumulate: accumulate)
-            } else {
-                self.forward(y, x.operand(slot), rows: M, W, share: share, thread: thread, accumulate: accumulate)
+        let width = ExpandedMatrix.padded(W.columns, ExpandedMatrix.outputBlock)
+        let held = group.clamped(to: 0..<rows.count)
+        let values = scratch[thread]
+        if held.count < 16 || width > W.columns {
+            values.initializeMemory(as: UInt8.self, repeating: 0, count: 16 * width * compute.bytes)
+        }
+        let from = rows.lowerBound + held.lowerBound
+        expandRows(W, from..<from + held.count, into: values, stride: width)
+        let first = group.lowerBound
+        switch direction {
+        case .forward:
+            let terms = ExpandedMatrix.padded(W.columns, ExpandedMatrix.termMultiple(compute))
+            // A block holds 64 outputs, side by side for each term (or pair of terms).
+            let (block, lane) = (first / 64 * 64 * terms, first % 64)
+            switch compute {
+            case .f32:
+                lora_pack_outputs_f32(floats(out) + block + lane, floats(values), width, terms)
+            case .bf16:
+                lora_pack_outputs_bf16(halves(out) + block + 2 * lane, halves(values), width, terms)
+            }
+        case .backward:
+            let block = ExpandedMatrix.outputBlock * ExpandedMatrix.padded(rows.count, ExpandedMatrix.termMultiple(compute))
+            switch compute {
+            case .f32: lora_pack_terms_f32(floats(out) + first * 64, block, floats(values), width, width)
+            case .bf16: lora_pack_terms_bf16(halves(out) + first * 64, block, halves(values), width, width)
             }
         }
     }
 
-    /// dx (M,K) overwritten or added to: dy (M,N) · W with W (N,K). dy holds `compute`'s elements.
+    /// Rows of W in `compute`'s elements, `stride` apart.
+    private func expandRows(_ W: StackedMatrix, _ rows: Range<Int>, into out: UnsafeMutableRawPointer, stride: Int) {
+        W.forEachPart(in: rows) { part, partRows, at in
+            for (index, row) in partRows.enumerated() {
+                let to = out + (at + index) * stride * compute.bytes
+                switch compute {
+                case .f32: part.expand(floats(to), row: row)
+                case .bf16: part.expand(halves(to), row: row)
+                }
+            }
+        }
+    }
+
+    private func floats(_ pointer: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Float> {
+        pointer.assumingMemoryBound(to: Float.self)
+    }
+
+    private func halves(_ pointer: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt16> {
+        pointer.assumingMemoryBound(to: UInt16.self)
+    }
+
+    /// y (M, outputs) overwritten or added to: x (M, terms) times an expanded matrix, by one thread alone. x holds
+    /// `compute`'s elements.
+    func multiply(
+        _ y: UnsafeMutablePointer<Float>, stride yStride: Int, _ x: UnsafeRawPointer, stride xStride: Int, rows M: Int,
+        _ w: ExpandedMatrix, thread: Int, accumulate: Bool = false
+    ) {
+        let (M, transposed) = (Self.paddedRows(M), w.direction == .forward)
+        guard engines.isEmpty else {
+            let order: OneDNNProduct.Order = w.isPacked ? .packed : transposed ? .outputRows : .termRows
+            return engines[thread].multiply(
+                y, x, w.bytes,
+                .init(
+                    M: M, N: w.outputs, K: w.terms, xStride: xStride, yStride: yStride, order: order,
+                    accumulate: accumulate))
+        }
+        precondition(compute == .f32, "OpenBLAS multiplies f32 here, asked for \(compute)")
+        cblas_sgemm(
+            CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, blasint(M), blasint(w.outputs),
+            blasint(w.terms), 1, x.assumingMemoryBound(to: Float.self), blasint(xStride),
+            w.bytes.assumingMemoryBound(to: Float.self), blasint(w.columns), accumulate ? 1 : 0, y, blasint(yStride))
+    }
+
+    // MARK: One product
+
+    /// y (M, N) overwritten or added to: x (M, K) · Wᵀ with W (N, K), where x is sealed.
+    func forward(
+        _ y: UnsafeMutablePointer<Float>, _ x: ActivationBuffer, rows M: Int, _ W: StackedMatrix,
+        accumulate: Bool = false
+    ) {
+        if M <= directRows { return forwardDirectly(y, stride: W.rows, x.values(), rows: M, W, accumulate: accumulate) }
+        forEachPanel(of: W, .forward) { w, rows in
+            pool.forEachRowChunk(M) { chunk, thread in
+                multiply(
+                    y + chunk.lowerBound * W.rows + rows.lowerBound, stride: W.rows,
+                    x.operand() + chunk.lowerBound * W.columns * compute.bytes, stride: W.columns, rows: chunk.count, w,
+                    thread: thread, accumulate: accumulate)
+            }
+        }
+    }
+
+    /// dx (M, K) overwritten or added to: dy (M, N) · W with W (N, K). dy holds `compute`'s elements.
     func backward(
         _ dx: UnsafeMutablePointer<Float>, _ dy: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix,
         accumulate: Bool = false
     ) {
-        pool.forEachRange(of: W.columns, multiple: max(16, W.columnMultiple)) { share, thread in
-            self.backward(dx, dy, rows: M, W, share: share, thread: thread, accumulate: accumulate)
-        }
-    }
-
-    private func forwardDirectly(
-        _ y: UnsafeMutablePointer<Float>, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
-        share: Range<Int>, thread: Int, accumulate: Bool
-    ) {
-        // A sum needs a place for its second term: the scratch holds the share's products.
-        let fits = M * share.count <= scratchCount / (compute == .bf16 ? 2 : 1)
-        precondition(!accumulate || fits, "\(M) × \(share.count) products in scratch of \(scratchCount)")
-        let sums = scratch[thread].bindMemory(to: Float.self, capacity: M * share.count)
-        W.forEachPart(in: share) { part, rows, at in
-            let weights = part.bytes + rows.lowerBound * part.rowBytes
-            let (out, stride) = accumulate ? (sums + at, share.count) : (y + share.lowerBound + at, W.rows)
-            let status = lora_quantized_product(
-                out, stride, x, weights, part.kernelType, M, rows.count, W.columns)
-            precondition(status == 0, "no kernel multiplies \(part.type)")
-        }
-        guard accumulate else { return }
-        for row in 0..<M { lora_add(y + row * W.rows + share.lowerBound, sums + row * share.count, share.count) }
-    }
-
-    private func forward(
-        _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix, share: Range<Int>,
-        thread: Int, accumulate: Bool
-    ) {
-        let K = W.columns
-        let step = max(16, scratchCount / K / 16 * 16)
-        for lower in stride(from: share.lowerBound, to: share.upperBound, by: step) {
-            let rows = lower..<min(lower + step, share.upperBound)
-            let weights = expanded(W, rows: rows, columns: 0..<K, thread: thread)
-            multiply(
-                y + rows.lowerBound, x, weights.pointer, thread: thread,
-                .init(
-                    M: Self.paddedRows(M), N: rows.count, K: K, xStride: K, wStride: weights.stride, yStride: W.rows,
-                    transposed: true, accumulate: accumulate))
-        }
-    }
-
-    /// The share is a range of columns of W; the sum runs over W's rows, in pieces that fit the scratch.
-    private func backward(
-        _ dx: UnsafeMutablePointer<Float>, _ dy: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix, share: Range<Int>,
-        thread: Int, accumulate: Bool
-    ) {
-        let N = W.rows
-        let step = max(16, scratchCount / share.count / 16 * 16)
-        for lower in stride(from: 0, to: N, by: step) {
-            let rows = lower..<min(lower + step, N)
-            let weights = expanded(W, rows: rows, columns: share, thread: thread)
-            multiply(
-                dx + share.lowerBound, dy + lower * compute.bytes, weights.pointer, thread: thread,
-                .init(
-                    M: Self.paddedRows(M), N: share.count, K: rows.count, xStride: N, wStride: weights.stride,
-                    yStride: W.columns, transposed: false, accumulate: accumulate || lower > 0))
-        }
-    }
-
-    /// W's elements as `compute` has them: in the map when it holds them so, else expanded into the thread's scratch.
-    private func expanded(
-        _ W: StackedMatrix, rows: Range<Int>, columns: Range<Int>, thread: Int
-    ) -> (pointer: UnsafeRawPointer, stride: Int) {
-        if let stored = W.stored(as: compute.storedType) {
-            return (stored.bytes + (rows.lowerBound * W.columns + columns.lowerBound) * compute.bytes, W.columns)
-        }
-        W.forEachPart(in: rows) { part, partRows, at in
-            switch compute {
-            case .f32:
-                let out = scratch[thread].bindMemory(to: Float.self, capacity: scratchCount)
-                part.expand(out + at * columns.count, rows: partRows, columns: columns)
-            case .bf16:
-                let out = scratch[thread].bindMemory(to: UInt16.self, capacity: scratchCount)
-                part.expand(out + at * columns.count, rows: partRows, columns: columns)
+        forEachPanel(of: W, .backward) { w, rows in
+            pool.forEachRowChunk(M) { chunk, thread in
+                multiply(
+                    dx + chunk.lowerBound * W.columns, stride: W.columns,
+                    dy + (chunk.lowerBound * W.rows + rows.lowerBound) * compute.bytes, stride: W.rows,
+                    rows: chunk.count, w, thread: thread, accumulate: accumulate || rows.lowerBound > 0)
             }
         }
-        return (UnsafeRawPointer(scratch[thread]), columns.count)
     }
 
-    private func multiply(
-        _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, _ w: UnsafeRawPointer, thread: Int,
-        _ shape: OneDNNProduct.Shape
+    /// Expands W some rows at a time.
+    func forEachPanel(
+        of W: StackedMatrix, _ direction: ExpandedMatrix.Direction, _ body: (ExpandedMatrix, Range<Int>) -> Void
     ) {
-        if !engines.isEmpty { return engines[thread].multiply(y, x, w, shape) }
-        precondition(compute == .f32, "OpenBLAS multiplies f32 here, asked for \(compute)")
-        cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, shape.transposed ? CblasTrans : CblasNoTrans, blasint(shape.M),
-            blasint(shape.N), blasint(shape.K), 1, x.assumingMemoryBound(to: Float.self), blasint(shape.xStride),
-            w.assumingMemoryBound(to: Float.self), blasint(shape.wStride), shape.accumulate ? 1 : 0, y,
-            blasint(shape.yStride))
+        let width = ExpandedMatrix.padded(W.columns, ExpandedMatrix.outputBlock)
+        let step = max(ExpandedMatrix.outputBlock, Self.panelCount / width / 64 * 64)
+        for lower in stride(from: 0, to: W.rows, by: step) {
+            let rows = lower..<min(lower + step, W.rows)
+            body(expand(W, rows: rows, direction, into: panel), rows)
+        }
+    }
+
+    /// y (M, N), rows `stride` apart, overwritten or added to: x (M, K) in f32 times the stored blocks of W (N, K), by
+    /// all threads.
+    func forwardDirectly(
+        _ y: UnsafeMutablePointer<Float>, stride: Int, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
+        accumulate: Bool = false
+    ) {
+        pool.forEachRange(of: W.rows, multiple: 16) { share, thread in
+            // A sum needs a place for its second term: the scratch holds the share's products.
+            precondition(!accumulate || M * share.count <= Self.scratchCount, "\(M) × \(share.count) direct products")
+            let sums = floats(scratch[thread])
+            W.forEachPart(in: share) { part, rows, at in
+                let weights = part.bytes + rows.lowerBound * part.rowBytes
+                let (out, outStride) = accumulate ? (sums + at, share.count) : (y + share.lowerBound + at, stride)
+                let status = lora_quantized_product(
+                    out, outStride, x, weights, part.kernelType, M, rows.count, W.columns)
+                precondition(status == 0, "no kernel multiplies \(part.type)")
+            }
+            guard accumulate else { return }
+            for row in 0..<M { lora_add(y + row * stride + share.lowerBound, sums + row * share.count, share.count) }
+        }
     }
 }

@@ -7,11 +7,19 @@ final class OneDNNProduct {
         let N: Int
         let K: Int
         let xStride: Int
-        let wStride: Int
         let yStride: Int
-        /// The weight is (N, K) and multiplied transposed; otherwise (K, N).
-        let transposed: Bool
+        let order: Order
         let accumulate: Bool
+    }
+
+    /// How the weight lies in memory.
+    enum Order {
+        /// (N, K), row-major.
+        case outputRows
+        /// (K, N), row-major.
+        case termRows
+        /// As the engine likes it: see `lora_pack_outputs_f32`.
+        case packed
     }
 
     private struct Primitive {
@@ -69,7 +77,7 @@ final class OneDNNProduct {
             primitives[oldest.key] = nil
         }
         var x = Self.describe(shape.M, shape.K, type, (shape.xStride, 1))
-        var w = Self.describe(shape.K, shape.N, type, shape.transposed ? (1, shape.wStride) : (shape.wStride, 1))
+        var w = weight(shape)
         var y = Self.describe(shape.M, shape.N, dnnl_f32, (shape.yStride, 1))
         var description = dnnl_matmul_desc_t()
         Self.check(dnnl_matmul_desc_init(&description, &x, &w, nil, &y))
@@ -91,6 +99,18 @@ final class OneDNNProduct {
             y: Self.make { dnnl_memory_create(&$0, &y, engine, nil) },
             lastUse: uses
         )
+    }
+
+    private func weight(_ shape: Shape) -> dnnl_memory_desc_t {
+        switch shape.order {
+        case .outputRows: return Self.describe(shape.K, shape.N, type, (1, shape.K))
+        case .termRows: return Self.describe(shape.K, shape.N, type, (shape.N, 1))
+        case .packed:
+            var description = dnnl_memory_desc_t()
+            let tag = type == dnnl_bf16 ? dnnl_BA16a64b2a : dnnl_BA16a64b
+            Self.check(dnnl_memory_desc_init_by_tag(&description, 2, [Int64(shape.K), Int64(shape.N)], type, tag))
+            return description
+        }
     }
 
     private static func describe(

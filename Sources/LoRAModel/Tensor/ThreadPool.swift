@@ -21,6 +21,9 @@ public final class ThreadPool: @unchecked Sendable {
     private let condition = NSCondition()
     private var threads: [pthread_t] = []
 
+    /// Rows of a chunk at most.
+    static let rowChunk = 64
+
     /// How often a waiting thread looks before it sleeps: some tens of microseconds.
     private static let spins = 20_000
 
@@ -84,6 +87,18 @@ public final class ThreadPool: @unchecked Sendable {
                 let task = nextTask.add(1, ordering: .relaxed).oldValue
                 if task >= count { return }
                 body(task, thread)
+            }
+        }
+    }
+
+    /// Shares T rows between the threads, which take theirs in chunks of about `rowChunk`: few enough that what a chunk
+    /// passes through stays in a core's cache, enough to pay for reading the weights.
+    func forEachRowChunk(_ T: Int, _ body: (_ rows: Range<Int>, _ thread: Int) -> Void) {
+        forEachRange(of: T, multiple: MatrixProduct.rowMultiple) { range, thread in
+            let chunks = (range.count + Self.rowChunk - 1) / Self.rowChunk
+            let step = MatrixProduct.paddedRows((range.count + chunks - 1) / chunks)
+            for lower in stride(from: range.lowerBound, to: range.upperBound, by: step) {
+                body(lower..<min(lower + step, range.upperBound), thread)
             }
         }
     }

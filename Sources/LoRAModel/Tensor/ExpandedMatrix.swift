@@ -1,0 +1,50 @@
+/// A matrix in the element type and the order that the matrix engine reads, made anew for each use from the stored
+/// blocks: a quantised base is never expanded as a whole.
+struct ExpandedMatrix {
+    /// What it is multiplied with.
+    enum Direction {
+        /// x · Wᵀ: an output for each row of W, a term of the sum for each column.
+        case forward
+        /// dy · W: an output for each column, a term for each row.
+        case backward
+    }
+
+    /// Element (term, output) is where `lora_pack_outputs_f32` says (packed), or as W has it.
+    let bytes: UnsafeRawPointer
+    let direction: Direction
+    /// Rows and columns of W.
+    let rows: Int
+    let columns: Int
+    let isPacked: Bool
+
+    var outputs: Int { direction == .forward ? rows : columns }
+    var terms: Int { direction == .forward ? columns : rows }
+
+    /// Outputs of a packed block.
+    static let outputBlock = 64
+
+    /// Terms are padded to this.
+    static func termMultiple(_ compute: Compute) -> Int { compute == .bf16 ? 32 : 16 }
+
+    /// Bytes that a matrix takes, whatever the direction.
+    static func size(rows: Int, columns: Int, compute: Compute) -> Int {
+        padded(rows, outputBlock) * padded(columns, outputBlock) * compute.bytes
+    }
+
+    static func padded(_ count: Int, _ multiple: Int) -> Int { (count + multiple - 1) / multiple * multiple }
+}
+
+/// Memory for one expanded matrix at a time.
+struct ExpansionBuffer {
+    let bytes: UnsafeMutableRawPointer
+
+    init(arena: Arena, rows: Int, columns: Int, compute: Compute) {
+        let size = ExpandedMatrix.size(rows: rows, columns: columns, compute: compute)
+        bytes = UnsafeMutableRawPointer(arena.allocate(size, of: UInt8.self))
+    }
+
+    static func size(rows: Int, columns: Int, compute: Compute) -> Int {
+        Arena.size(
+            of: UInt8.self, count: ExpandedMatrix.size(rows: rows, columns: columns, compute: compute))
+    }
+}
