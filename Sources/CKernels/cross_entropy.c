@@ -17,9 +17,13 @@ LORA_INLINE float LORA_NAME(largest)(const float *x, size_t n) {
     return maximum > -FLT_MAX ? maximum : -FLT_MAX;
 }
 
-LORA_INLINE ints LORA_NAME(rounded)(floats x) {
-    ints bits = (ints)x;
-    return bits + 0x7fff + (bits >> 16 & 1);
+typedef uint16_t LORA_NAME(shorts) __attribute__((ext_vector_type(LORA_LANES)));
+typedef uint32_t LORA_NAME(words) __attribute__((ext_vector_type(LORA_LANES)));
+
+/// To bf16, to nearest, ties to even; x is a number.
+LORA_INLINE LORA_NAME(shorts) LORA_NAME(rounded)(floats x) {
+    LORA_NAME(words) bits = (LORA_NAME(words))x;
+    return __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, LORA_NAME(shorts));
 }
 
 /// What both element types share: `store` keeps `width` exponentials at i.
@@ -51,8 +55,11 @@ static void LORA_NAME(exponentials_f32)(float *out, float *maximum, float *sum, 
 static void LORA_NAME(exponentials_bf16)(uint16_t *out, float *maximum, float *sum, const float *x, size_t n) {
 #define STORE(e, at, width)                                                                                            \
     if (out) {                                                                                                         \
-        ints bits = LORA_NAME(rounded)(e);                                                                             \
-        for (size_t lane = 0; lane < (width); lane++) out[(at) + lane] = (uint16_t)((uint32_t)bits[lane] >> 16);       \
+        LORA_NAME(shorts) halves = LORA_NAME(rounded)(e);                                                              \
+        if ((width) == LORA_LANES)                                                                                     \
+            __builtin_memcpy(out + (at), &halves, sizeof halves);                                                      \
+        else                                                                                                           \
+            for (size_t lane = 0; lane < (width); lane++) out[(at) + lane] = halves[lane];                             \
     }
     EXPONENTIALS(STORE);
 #undef STORE

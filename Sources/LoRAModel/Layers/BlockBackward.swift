@@ -210,11 +210,12 @@ final class BlockBackward {
                     thread: thread)
             }
             let x = forward.normalize(input, block.attentionNorm, scales, rows, thread: thread).values()
-            adapter.addGradients(.queryProjection, index, dx: dNormalized, dy: dy, buffer.width, x, rows, thread: thread)
-            adapter.addGradients(
-                .keyProjection, index, dx: dNormalized, dy: dy + Q, buffer.width, x, rows, thread: thread)
-            adapter.addGradients(
-                .valueProjection, index, dx: dNormalized, dy: dy + Q + KV, buffer.width, x, rows, thread: thread)
+            for (target, column) in [
+                (TargetModule.queryProjection, 0), (.keyProjection, Q), (.valueProjection, Q + KV),
+            ] {
+                adapter.addGradients(
+                    target, index, dx: dNormalized, dy: dy + column, buffer.width, x, rows, thread: thread)
+            }
             guard let dNormalized else { return }
             lora_rmsnorm_backward(
                 dx.values(row: first), dNormalized, input, block.attentionNorm, scales, rows.count, C)

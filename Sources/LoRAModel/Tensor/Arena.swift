@@ -19,6 +19,8 @@ public final class Arena {
             throw FormatError("cannot reserve \(capacity) bytes of memory: \(String(cString: strerror(errno)))")
         }
         base = map
+        // Products walk through megabytes of weights: with small pages they wait for the translation of addresses.
+        madvise(map, self.capacity, MADV_HUGEPAGE)
     }
 
     deinit { munmap(base, capacity) }

@@ -124,7 +124,8 @@ final class MatrixProduct {
                 lora_pack_outputs_bf16(halves(out) + block + 2 * lane, halves(values), width, terms)
             }
         case .backward:
-            let block = ExpandedMatrix.outputBlock * ExpandedMatrix.padded(rows.count, ExpandedMatrix.termMultiple(compute))
+            let terms = ExpandedMatrix.padded(rows.count, ExpandedMatrix.termMultiple(compute))
+            let block = ExpandedMatrix.outputBlock * terms
             switch compute {
             case .f32: lora_pack_terms_f32(floats(out) + first * 64, block, floats(values), width, width)
             case .bf16: lora_pack_terms_bf16(halves(out) + first * 64, block, halves(values), width, width)

@@ -22,7 +22,7 @@ public final class ThreadPool: @unchecked Sendable {
     private var threads: [pthread_t] = []
 
     /// Rows of a chunk at most.
-    static let rowChunk = 64
+    static let rowChunk = 128
 
     /// How often a waiting thread looks before it sleeps: some tens of microseconds.
     private static let spins = 20_000
