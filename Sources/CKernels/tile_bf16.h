@@ -83,8 +83,8 @@ LORA_INLINE void v_store_bf16(uint16_t *p, floats v, size_t count) {
         __builtin_memcpy(p, &rounded, count * sizeof *p);
 }
 
-/// c (rows,N) = or += a (rows,2K) b (2K,N) for N = `vectors` vectors, the last of `width` lanes when width is not 0; b is
-/// readable up to whole vectors.
+/// c (rows,N) = or += a (rows,2K) b (2K,N) for N = `vectors` vectors, the last of `width` lanes when width is not 0.
+/// Rows of b are readable up to whole vectors.
 ///
 /// Each element of c is one chain of additions over the pairs in order, so it does not depend on its neighbours.
 LORA_INLINE void pair_block(const int rows, const int vectors, size_t width, pair_sum sum, float *c, size_t c_row,
@@ -163,8 +163,8 @@ static __attribute__((unused, noinline)) void pack_columns(uint32_t *to, size_t 
         }
 }
 
-/// to (count/2, to_row) pairs, overwritten: rows 2i and 2i + 1 side by side, zeros up to a multiple of LORA_LANES columns
-/// and for the partner of a last odd row.
+/// to (count/2, to_row) pairs, overwritten: rows 2i and 2i + 1 side by side; zeros up to a multiple of LORA_LANES
+/// columns and for the partner that a last row lacks.
 static __attribute__((unused, noinline)) void pack_rows(uint32_t *to, size_t to_row, const uint16_t *const *rows,
                                                         size_t count, size_t columns) {
     for (size_t n = 0; n < count; n += 2, to += to_row)

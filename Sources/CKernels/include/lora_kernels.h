@@ -109,10 +109,10 @@ typedef struct lora_key_span_bf16 {
     size_t count;
 } lora_key_span_bf16;
 
-/// As lora_attention_forward, with the same freedom in spans and queries: sums and softmax are f32, probabilities are
-/// rounded to bf16 before they meet the values (as in arXiv 2205.14135), and out is rounded once, to nearest even. Strides
-/// count elements. Every variant computes with the rounded operands; only AVX512_BF16 has instructions for it. Forward
-/// and backward use up to 192 KiB of stack.
+/// As lora_attention_forward, with the same freedom in spans and queries. Sums and softmax are f32; probabilities are
+/// rounded to bf16 before they meet the values, and out is rounded once (to nearest, ties to even). Strides count
+/// elements. Made for AVX512_BF16; the other variants compute the same at the speed of f32. Forward and backward use up
+/// to 192 KiB of stack.
 void lora_attention_forward_bf16(uint16_t *out, size_t out_stride, float *logsumexp, const uint16_t *queries,
                                  size_t query_stride, const lora_key_span_bf16 *spans, size_t span_count,
                                  size_t key_stride, size_t first, size_t n, size_t D, float scale);
