@@ -2,7 +2,8 @@
 ///
 /// An operation's file has two halves. The first, under `#ifdef LORA_LANES`, holds the bodies, written for vectors of
 /// LORA_LANES floats and named LORA_NAME(…); it is compiled here once per variant under that variant's target
-/// attribute. The second holds the public functions, which call through a table of the variants.
+/// attribute. The second holds the public functions, which call through a table of the variants. A file that multiplies
+/// bf16 defines LORA_MULTIPLIES_BF16 and gets a variant of its own, under LORA_HAS_BF16, for the last CPU.
 #include "dispatch.h"
 #include "lora_kernels.h"
 
@@ -53,9 +54,31 @@
 #undef LORA_ROWS
 #pragma clang attribute pop
 
-// Every operation here accumulates in f32, so the bf16 and VNNI instructions have no use: the last variant shares the
-// code of the one before.
+#ifdef LORA_MULTIPLIES_BF16
+
+#pragma clang attribute push(                                                                                          \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"))), apply_to = function)
+#define LORA_LANES 16
+#define LORA_SUFFIX avx512_bf16
+#define LORA_ROWS 8
+#define LORA_HAS_BF16 1
+#include "vector.h"
+#include LORA_FILE
+#undef LORA_LANES
+#undef LORA_SUFFIX
+#undef LORA_ROWS
+#undef LORA_HAS_BF16
+#pragma clang attribute pop
+
+#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512_bf16}
+
+#else
+
+// The other operations accumulate products of f32, so the bf16 and VNNI instructions have no use: their last variant
+// shares the code of the one before.
 #define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512}
+
+#endif
 
 #else
 

@@ -100,6 +100,29 @@ void lora_attention_backward(float *dqueries, const float *dout, const float *ou
                              const lora_key_span *spans, size_t span_count, size_t key_stride, size_t first, size_t n,
                              size_t D, float scale);
 
+/// The same with bf16 operands, for training. Keys and values are bf16, their gradients f32.
+typedef struct lora_key_span_bf16 {
+    const uint16_t *keys;            // (count, D), rows `key_stride` elements apart
+    const uint16_t *values;          // (count, D), rows `key_stride` elements apart
+    float *_Nullable dkeys;          // backward only, ADDS, rows `key_stride` floats apart
+    float *_Nullable dvalues;        // backward only, ADDS, rows `key_stride` floats apart
+    size_t count;
+} lora_key_span_bf16;
+
+/// As lora_attention_forward, with the same freedom in spans and queries. Sums and softmax are f32; probabilities are
+/// rounded to bf16 before they meet the values, and out is rounded once (to nearest, ties to even). Strides count
+/// elements. Made for AVX512_BF16; the other variants compute the same at the speed of f32. Forward and backward use up
+/// to 192 KiB of stack.
+void lora_attention_forward_bf16(uint16_t *out, size_t out_stride, float *logsumexp, const uint16_t *queries,
+                                 size_t query_stride, const lora_key_span_bf16 *spans, size_t span_count,
+                                 size_t key_stride, size_t first, size_t n, size_t D, float scale);
+/// As lora_attention_backward; probabilities and the gradients of the scores are rounded to bf16 before they meet other
+/// operands. dqueries (n,D) are f32, overwritten, rows `query_stride` floats apart.
+void lora_attention_backward_bf16(float *dqueries, const uint16_t *dout, const uint16_t *out, size_t out_stride,
+                                  const float *logsumexp, const uint16_t *queries, size_t query_stride,
+                                  const lora_key_span_bf16 *spans, size_t span_count, size_t key_stride, size_t first,
+                                  size_t n, size_t D, float scale);
+
 // MARK: Softmax cross-entropy, a panel of the logits at a time
 
 /// maximum overwritten with the largest of x (n), sum with that of exp(x - maximum), which out (n) is overwritten with
