@@ -10,7 +10,7 @@ final class BlockBackward {
     private let attention: SegmentAttention
     /// Gradient of the residual stream, from the last block's output down to the lowest block with a pair.
     let dx: ActivationBuffer  // (T, C)
-    private let dAttention: UnsafeMutablePointer<Float>  // (T, H·D)
+    private let dAttention: ActivationBuffer  // (T, H·D)
     private let dQueryKeyValue: ActivationBuffer  // (T, (H+2K)·D)
     private let workspaces: [Workspace]
     private let expansions: Expansions
@@ -40,7 +40,7 @@ final class BlockBackward {
         let (rows, compute) = (forward.activations.rows, forward.product.compute)
         let configuration = forward.model.configuration
         dx = ActivationBuffer(arena: arena, compute: compute, rows: rows, width: configuration.hiddenSize)
-        dAttention = arena.allocate(rows * configuration.querySize)
+        dAttention = ActivationBuffer(arena: arena, compute: compute, rows: rows, width: configuration.querySize)
         dQueryKeyValue = ActivationBuffer(
             arena: arena, compute: compute, rows: rows, width: forward.activations.queryKeyValue.width)
         workspaces = (0..<forward.pool.count).map { _ in
@@ -63,7 +63,7 @@ final class BlockBackward {
             Arena.size(of: Float.self, count: chunk * configuration.hiddenSize)
             + Arena.size(of: Float.self, count: chunk * configuration.feedForwardSize)
         return threads * perThread
-            + Arena.size(of: Float.self, count: rows * configuration.querySize)
+            + ActivationBuffer.size(compute: compute, rows: rows, width: configuration.querySize)
             + ActivationBuffer.size(compute: compute, rows: rows, width: configuration.hiddenSize)
             + ActivationBuffer.size(
                 compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize)
@@ -74,15 +74,12 @@ final class BlockBackward {
 
     /// From the gradient of block `index`'s output to that of its input, both in `dx`; the block's A and B gradients ADD
     /// to `gradients`. `isLowest`: nobody needs the input's gradient.
-    func run(
-        _ index: Int, _ batch: PackedBatch, tasks: [SegmentAttention.Task], gradients: UnsafeMutablePointer<Float>,
-        isLowest: Bool
-    ) {
+    func run(_ index: Int, _ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>, isLowest: Bool) {
         let repeats = activations.tape != .everything
-        if repeats { forward.projectQueriesKeysValues(index, positions: batch.positions, keepsRounded: true) }
-        if activations.tape == .blockInputs { attention.forward(index, tasks: tasks) }
+        if repeats { forward.projectQueriesKeysValues(index, positions: batch.positions, seals: true) }
+        if activations.tape == .blockInputs { attention.forward(index) }
         feedForwardAndOutput(index, rows: batch.tokens.count, repeats: repeats)
-        attention.backward(index, dQueryKeyValue, dAttention, batch)
+        attention.backward(index, dQueryKeyValue, dAttention)
         queriesKeysValues(index, batch.positions, isLowest: isLowest)
         adapter.joinGradients(index, into: gradients)
     }
@@ -95,19 +92,11 @@ final class BlockBackward {
         let output = product.expand(block.attentionOutput, .backward, into: expansions.attentionOutput)
         let again = repeats ? forward.outputAndGateUpWeights(index, rows: T) : nil
         forward.pool.forEachRowChunk(T) { rows, thread in
-            openAttention(index, rows)
+            activations.attention.open(activations.attentionSlot(index), rows: rows)
             if let again { forward.projectAttention(index, rows, again.output, thread: thread) }
             feedForward(index, rows, down, gateUp, again: again?.gateUp, thread: thread)
             attentionOutput(index, rows, output, thread: thread)
         }
-    }
-
-    private func openAttention(_ index: Int, _ rows: Range<Int>) {
-        let slot = activations.attentionSlot(index)
-        // Attention that was just repeated has yet to be rounded, as it was the first time.
-        if activations.tape == .blockInputs { activations.attention.seal(slot, rows: rows) }
-        activations.attention.open(slot, rows: rows)
-        if activations.tape == .everything { activations.queryKeyValue.open(activations.slot(index), rows: rows) }
     }
 
     /// output = middle + down(silu(gate(n)) * up(n)), n = norm(middle)
@@ -180,14 +169,16 @@ final class BlockBackward {
 
     /// middle = input + output(attention)
     private func attentionOutput(_ index: Int, _ rows: Range<Int>, _ weights: ExpandedMatrix, thread: Int) {
-        let (C, Q, first) = (configuration.hiddenSize, configuration.querySize, rows.lowerBound)
-        let dAttention = dAttention + first * Q
+        let (C, first) = (configuration.hiddenSize, rows.lowerBound)
+        let gradient = dAttention.values(row: first)
         dx.seal(rows: rows)
         product.multiply(
-            dAttention, stride: Q, dx.operand(row: first), stride: C, rows: rows.count, weights, thread: thread)
+            gradient, stride: dAttention.width, dx.operand(row: first), stride: C, rows: rows.count, weights,
+            thread: thread)
         let attention = activations.attention.values(activations.attentionSlot(index), row: first)
         adapter.addGradients(
-            .outputProjection, index, dx: dAttention, dy: dx.values(row: first), C, attention, rows, thread: thread)
+            .outputProjection, index, dx: gradient, dy: dx.values(row: first), C, attention, rows, thread: thread)
+        dAttention.seal(rows: rows)
         dQueryKeyValue.values(row: first).update(repeating: 0, count: rows.count * dQueryKeyValue.width)
     }
 

@@ -72,18 +72,22 @@ struct BlockForward {
     }
 
     /// From the input of block `index` to that of the next, for T rows at `positions`. `attend` reads the rotated
-    /// queries, keys and values and writes `activations.attention`; `keepsRounded` makes it read what a tape will hold.
-    func run(_ index: Int, positions: [Int32], keepsRounded: Bool, attend: () -> Void) {
+    /// queries, keys and values and writes `activations.attention`: sealed where `attendsSealed`, as a tape holds them,
+    /// else in f32.
+    func run(_ index: Int, positions: [Int32], attendsSealed: Bool, attend: () -> Void) {
         let (block, T) = (model.blocks[index], positions.count)
-        projectQueriesKeysValues(index, positions: positions, keepsRounded: keepsRounded)
+        projectQueriesKeysValues(index, positions: positions, seals: attendsSealed)
         attend()
         let output = weights(block.attentionOutput, expansions.attentionOutput, rows: T)
         let gateUp = weights(block.gateUp, expansions.gateUp, rows: T)
         let down = weights(block.down, expansions.down, rows: T)
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
-            activations.attention.seal(slot, rows: rows)
-            if keepsRounded { activations.attention.open(slot, rows: rows) }
+            if attendsSealed {
+                activations.attention.open(slot, rows: rows)
+            } else {
+                activations.attention.seal(slot, rows: rows)
+            }
             projectAttention(index, rows, output, thread: thread)
             let values = projectGateUp(index, rows, gateUp, thread: thread)
             activations.gateUp.keep(activations.slot(index), rows: rows, scratch: values)
@@ -94,7 +98,7 @@ struct BlockForward {
     // MARK: The runs of a block, of which a pass that kept little repeats the first and a part of the second
 
     /// `activations.queryKeyValue` from the block's input.
-    func projectQueriesKeysValues(_ index: Int, positions: [Int32], keepsRounded: Bool) {
+    func projectQueriesKeysValues(_ index: Int, positions: [Int32], seals: Bool) {
         let (block, slot) = (model.blocks[index], activations.slot(index))
         let buffer = activations.queryKeyValue
         let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
@@ -110,10 +114,7 @@ struct BlockForward {
             lowRank.add(.keyProjection, index, y + Q, buffer.width, x, rows, thread: thread)
             lowRank.add(.valueProjection, index, y + Q + KV, buffer.width, x, rows, thread: thread)
             rotate(y, positions, rows)
-            if keepsRounded {
-                buffer.seal(slot, rows: rows)
-                buffer.open(slot, rows: rows)
-            }
+            if seals { buffer.seal(slot, rows: rows) }
         }
     }
 

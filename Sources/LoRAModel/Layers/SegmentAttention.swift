@@ -1,36 +1,31 @@
 import CKernels
 
 /// Causal attention inside the segments of a packed batch, whose keys and values are rows of the same buffer as the
-/// queries. Never a (T, T) buffer: the kernels go tile by tile (arXiv 2205.14135).
-struct SegmentAttention {
-    let configuration: ModelConfiguration
-    let pool: ThreadPool
-    let activations: Activations
-    /// Gradients of a shared prefix's keys and values, by group of segments: (groups, T, (H+2K)·D).
-    private let dPrefix: UnsafeMutablePointer<Float>
+/// queries. Never a (T, T) buffer: the kernels go tile by tile (arXiv 2205.14135), in the element type of products.
+final class SegmentAttention {
+    private let configuration: ModelConfiguration
+    private let pool: ThreadPool
+    private let compute: Compute
+    private let activations: Activations
+    /// Gradients of keys and values that more than one group sees: (groups, T, (H+2K)·D), of which the keys' and values'
+    /// columns are used.
+    private let dShared: UnsafeMutablePointer<Float>
 
-    /// Groups of segments that sum into a shared prefix apart from each other.
-    private static let prefixGroups = 4
+    // Of the batch at hand; kept so that a step allocates nothing.
+    private var tasks: [Task] = []
+    private var pieces: [Piece] = []
+    private var groups: [Range<Int>] = []  // of pieces
+    private var sharedRows: [Range<Int>] = []  // rows that pieces of other groups see too
 
-    init(arena: Arena, configuration: ModelConfiguration, pool: ThreadPool, activations: Activations) {
-        self.configuration = configuration
-        self.pool = pool
-        self.activations = activations
-        dPrefix = arena.allocate(Self.prefixGroups * activations.rows * activations.queryKeyValue.width)
-    }
-
-    static func size(configuration: ModelConfiguration, rows: Int) -> Int {
-        let width = configuration.querySize + 2 * configuration.keyValueSize
-        return Arena.size(of: Float.self, count: prefixGroups * rows * width)
-    }
-
-    /// Queries that one task takes: long segments are shared between threads.
+    /// Queries that one forward task takes: long segments are shared between threads.
     private static let queryBlock = 256
-
-    private var scale: Float { 1 / Float(configuration.headSize).squareRoot() }
+    /// Groups that sum into shared keys apart from each other.
+    private static let groupCount = 4
+    /// Segments from this length on are cut into as many pieces as there are groups on the way back.
+    private static let longSegment = 512
 
     /// A part of a segment's queries under one head.
-    struct Task {
+    private struct Task {
         let segment: PackedBatch.Segment
         /// First query, counted in the segment.
         let first: Int
@@ -38,122 +33,238 @@ struct SegmentAttention {
         let head: Int
     }
 
-    /// The forward tasks of `segments`, longest first where it matters.
-    static func tasks(_ segments: [PackedBatch.Segment], heads: Int) -> [Task] {
-        segments.flatMap { segment in
-            stride(from: 0, to: segment.count, by: queryBlock).reversed().flatMap { first in
-                (0..<heads).map { head in
-                    Task(segment: segment, first: first, count: min(queryBlock, segment.count - first), head: head)
-                }
-            }
-        }
+    /// A part of a segment's queries on the way back. Its own keys' gradients are written in place, those of keys before
+    /// it to the group's share.
+    private struct Piece {
+        let segment: PackedBatch.Segment
+        let first: Int
+        let count: Int
     }
 
-    /// Writes `activations.attention` and the log-sum-exps from the rotated queries, keys and values of `block`.
-    func forward(_ block: Int, tasks: [Task]) {
-        let (slot, outputSlot) = (activations.slot(block), activations.attentionSlot(block))
-        let (input, output) = (activations.queryKeyValue, activations.attention)
-        let (D, group) = (configuration.headSize, configuration.headCount / configuration.keyValueHeadCount)
+    init(
+        arena: Arena, configuration: ModelConfiguration, compute: Compute, pool: ThreadPool, activations: Activations
+    ) {
+        self.configuration = configuration
+        self.pool = pool
+        self.compute = compute
+        self.activations = activations
+        dShared = arena.allocate(Self.groupCount * activations.rows * activations.queryKeyValue.width)
+    }
+
+    static func size(configuration: ModelConfiguration, rows: Int) -> Int {
+        let width = configuration.querySize + 2 * configuration.keyValueSize
+        return Arena.size(of: Float.self, count: groupCount * rows * width)
+    }
+
+    private var scale: Float { 1 / Float(configuration.headSize).squareRoot() }
+    private var queriesPerKey: Int { configuration.headCount / configuration.keyValueHeadCount }
+
+    /// Plans the passes of `batch`.
+    func prepare(_ batch: PackedBatch) {
+        tasks.removeAll(keepingCapacity: true)
+        pieces.removeAll(keepingCapacity: true)
+        groups.removeAll(keepingCapacity: true)
+        sharedRows.removeAll(keepingCapacity: true)
+        if batch.prefixCount > 0 { sharedRows.append(0..<batch.prefixCount) }
+        for segment in batch.segments {
+            // The last queries see most keys: they come first.
+            for first in stride(from: 0, to: segment.count, by: Self.queryBlock).reversed() {
+                let count = min(Self.queryBlock, segment.count - first)
+                for head in 0..<configuration.headCount {
+                    tasks.append(Task(segment: segment, first: first, count: count, head: head))
+                }
+            }
+            cut(segment)
+        }
+        group(batch)
+    }
+
+    /// Cuts a long segment into pieces of about equal work.
+    private func cut(_ segment: PackedBatch.Segment) {
+        guard segment.count >= Self.longSegment else {
+            return pieces.append(Piece(segment: segment, first: 0, count: segment.count))
+        }
+        var first = 0
+        for part in 1...Self.groupCount {
+            let share = (Double(part) / Double(Self.groupCount)).squareRoot()
+            let end = part == Self.groupCount ? segment.count : Int(Double(segment.count) * share) / 64 * 64
+            pieces.append(Piece(segment: segment, first: first, count: end - first))
+            first = end
+        }
+        sharedRows.append(segment.start..<segment.start + segment.count)
+    }
+
+    /// Each piece by itself when nothing is shared, else a few groups of them, which never hold two pieces of a segment.
+    private func group(_ batch: PackedBatch) {
+        guard !sharedRows.isEmpty else { return groups.append(contentsOf: pieces.indices.lazy.map { $0..<$0 + 1 }) }
+        let count = min(Self.groupCount, pieces.count)
+        for part in 0..<count { groups.append(part * pieces.count / count..<(part + 1) * pieces.count / count) }
+    }
+
+    // MARK: Forward
+
+    /// Writes `activations.attention` and the log-sum-exps from the rotated queries, keys and values of `block`; with
+    /// bf16 operands it reads and writes the sealed slots.
+    func forward(_ block: Int) {
         pool.forEachTask(tasks.count) { index, _ in
             let task = tasks[index]
-            let row = task.segment.start + task.first
-            let visible = task.first + task.count
-            withSpans(input.values(slot), task.segment, rows: visible, task.head / group) {
-                lora_attention_forward(
-                    output.values(outputSlot) + row * output.width + task.head * D, output.width,
-                    activations.logsumexp(block, head: task.head) + row,
-                    input.values(slot) + row * input.width + task.head * D, input.width, $0, $1, input.width,
-                    task.segment.prefix + task.first, task.count, D, scale)
+            switch compute {
+            case .f32: forwardF32(block, task)
+            case .bf16: forwardBF16(block, task)
             }
         }
     }
 
-    /// Writes `gradient`, of `queryKeyValue`'s shape, from dAttention (T, H·D). Heads that share keys share a task, so
-    /// that sums over them have one order; sums into a shared prefix are made per group of segments, then joined.
-    func backward(
-        _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>, _ batch: PackedBatch
-    ) {
+    private func forwardF32(_ block: Int, _ task: Task) {
+        let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
+        let (row, values) = (task.segment.start + task.first, input.values(activations.slot(block)))
+        withSpans(task.segment, upTo: task.first + task.count, task.head / queriesPerKey, values, nil) {
+            lora_attention_forward(
+                output.values(activations.attentionSlot(block), row: row) + task.head * D, output.width,
+                activations.logsumexp(block, head: task.head) + row, values + row * input.width + task.head * D,
+                input.width, $0, $1, input.width, task.segment.prefix + task.first, task.count, D, scale)
+        }
+    }
+
+    private func forwardBF16(_ block: Int, _ task: Task) {
+        let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
+        let (row, values) = (task.segment.start + task.first, input.halves(activations.slot(block)))
+        withSpans(task.segment, upTo: task.first + task.count, task.head / queriesPerKey, values, nil) {
+            lora_attention_forward_bf16(
+                output.halves(activations.attentionSlot(block), row: row) + task.head * D, output.width,
+                activations.logsumexp(block, head: task.head) + row, values + row * input.width + task.head * D,
+                input.width, $0, $1, input.width, task.segment.prefix + task.first, task.count, D, scale)
+        }
+    }
+
+    // MARK: Backward
+
+    /// Writes `gradient`, of `queryKeyValue`'s shape in f32, from dAttention (T, H·D). Heads that share keys share a
+    /// task, so that sums over them have one order; sums into keys that several groups see are made per group, then
+    /// joined.
+    func backward(_ block: Int, _ gradient: ActivationBuffer, _ dAttention: ActivationBuffer) {
         let K = configuration.keyValueHeadCount
-        let group = configuration.headCount / K
-        let groups = Self.groups(batch)
         pool.forEachTask(groups.count * K) { index, _ in
             let (part, keyValueHead) = (index / K, index % K)
-            for segment in batch.segments[groups[part]] {
-                for head in keyValueHead * group..<(keyValueHead + 1) * group {
-                    backward(
-                        block, gradient, dAttention, segment, head: head, keyValueHead: keyValueHead,
-                        dPrefix: dPrefix + part * activations.rows * gradient.width)
+            let shared = dShared + part * activations.rows * gradient.width
+            for piece in pieces[groups[part]] {
+                for head in keyValueHead * queriesPerKey..<(keyValueHead + 1) * queriesPerKey {
+                    let work = (piece: piece, head: head, keyValueHead: keyValueHead)
+                    switch compute {
+                    case .f32: backwardF32(block, work, gradient, dAttention, shared)
+                    case .bf16: backwardBF16(block, work, gradient, dAttention, shared)
+                    }
                 }
             }
         }
-        if batch.prefixCount > 0 { joinPrefix(gradient, rows: batch.prefixCount, groups: groups.count) }
+        for rows in sharedRows { join(gradient, rows) }
     }
 
-    /// Each segment by itself, or, when they share a prefix, a few groups of them.
-    private static func groups(_ batch: PackedBatch) -> [Range<Int>] {
-        let count = batch.segments.count
-        if batch.prefixCount == 0 { return (0..<count).map { $0..<$0 + 1 } }
-        return (0..<min(prefixGroups, count)).map { part in
-            part * count / min(prefixGroups, count)..<(part + 1) * count / min(prefixGroups, count)
+    private typealias Work = (piece: Piece, head: Int, keyValueHead: Int)
+
+    private func backwardF32(
+        _ block: Int, _ work: Work, _ gradient: ActivationBuffer, _ dAttention: ActivationBuffer,
+        _ shared: UnsafeMutablePointer<Float>
+    ) {
+        let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
+        let (segment, slot) = (work.piece.segment, activations.attentionSlot(block))
+        let (row, column) = (segment.start + work.piece.first, work.head * D)
+        let values = input.values(activations.slot(block))
+        let places = (own: gradient.values(), shared: shared, from: work.piece.first)
+        withSpans(segment, upTo: work.piece.first + work.piece.count, work.keyValueHead, values, places) {
+            lora_attention_backward(
+                gradient.values(row: row) + column, dAttention.values(row: row) + column,
+                output.values(slot, row: row) + column, output.width,
+                activations.logsumexp(block, head: work.head) + row, values + row * input.width + column, input.width,
+                $0, $1, input.width, segment.prefix + work.piece.first, work.piece.count, D, scale)
         }
     }
 
-    /// Adds what the groups summed for the keys and values of the prefix, and empties their sums.
-    private func joinPrefix(_ gradient: ActivationBuffer, rows: Int, groups: Int) {
+    private func backwardBF16(
+        _ block: Int, _ work: Work, _ gradient: ActivationBuffer, _ dAttention: ActivationBuffer,
+        _ shared: UnsafeMutablePointer<Float>
+    ) {
+        let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
+        let (segment, slot) = (work.piece.segment, activations.attentionSlot(block))
+        let (row, column) = (segment.start + work.piece.first, work.head * D)
+        let values = input.halves(activations.slot(block))
+        let places = (own: gradient.values(), shared: shared, from: work.piece.first)
+        withSpans(segment, upTo: work.piece.first + work.piece.count, work.keyValueHead, values, places) {
+            lora_attention_backward_bf16(
+                gradient.values(row: row) + column, dAttention.halves(row: row) + column,
+                output.halves(slot, row: row) + column, output.width,
+                activations.logsumexp(block, head: work.head) + row, values + row * input.width + column, input.width,
+                $0, $1, input.width, segment.prefix + work.piece.first, work.piece.count, D, scale)
+        }
+    }
+
+    /// Adds what the groups summed for keys and values of shared rows, and empties their sums.
+    private func join(_ gradient: ActivationBuffer, _ rows: Range<Int>) {
         let (Q, KV, width) = (configuration.querySize, configuration.keyValueSize, gradient.width)
-        pool.forEachRange(of: rows) { range, _ in
-            for group in 0..<groups {
+        pool.forEachRange(of: rows.count) { range, _ in
+            for group in groups.indices {
                 for row in range {
-                    let sums = dPrefix + (group * activations.rows + row) * width + Q
-                    lora_add(gradient.values() + row * width + Q, sums, 2 * KV)
+                    let sums = dShared + (group * activations.rows + rows.lowerBound + row) * width + Q
+                    lora_add(gradient.values(row: rows.lowerBound + row) + Q, sums, 2 * KV)
                     sums.update(repeating: 0, count: 2 * KV)
                 }
             }
         }
     }
 
-    private func backward(
-        _ block: Int, _ gradient: ActivationBuffer, _ dAttention: UnsafePointer<Float>, _ segment: PackedBatch.Segment,
-        head: Int, keyValueHead: Int, dPrefix: UnsafeMutablePointer<Float>
-    ) {
-        let (slot, outputSlot) = (activations.slot(block), activations.attentionSlot(block))
-        let (input, output) = (activations.queryKeyValue, activations.attention)
-        let D = configuration.headSize
-        let (row, column) = (segment.start, head * D)
-        let own = keyColumns(gradient.values() + row * gradient.width, keyValueHead)
-        let shared = keyColumns(dPrefix, keyValueHead)
-        withSpans(input.values(slot), segment, rows: segment.count, keyValueHead, gradients: (shared, own)) {
-            lora_attention_backward(
-                gradient.values() + row * gradient.width + column, dAttention + row * output.width + column,
-                output.values(outputSlot) + row * output.width + column, output.width,
-                activations.logsumexp(block, head: head) + row, input.values(slot) + row * input.width + column,
-                input.width, $0, $1, input.width, segment.prefix, segment.count, D, scale)
-        }
-    }
+    // MARK: Keys
 
-    /// The first key of a head in a row of queries, keys and values; its value lies K·D further.
-    private func keyColumns(_ row: UnsafeMutablePointer<Float>, _ keyValueHead: Int) -> UnsafeMutablePointer<Float> {
-        row + configuration.querySize + keyValueHead * configuration.headSize
-    }
+    /// Where gradients of keys and values go: those of the segment's rows `from` on to `own`, earlier ones to `shared`.
+    private typealias Gradients = (own: UnsafeMutablePointer<Float>, shared: UnsafeMutablePointer<Float>, from: Int)
 
-    /// The keys that the first `rows` rows of a segment see: the prefix, if it shares it, and its own.
+    /// The keys that the first `end` rows of a segment see, in up to three runs: the prefix, if it shares it, and its own
+    /// before and after `gradients.from`.
     private func withSpans(
-        _ values: UnsafeMutablePointer<Float>, _ segment: PackedBatch.Segment, rows: Int, _ keyValueHead: Int,
-        gradients: (prefix: UnsafeMutablePointer<Float>, own: UnsafeMutablePointer<Float>)? = nil,
-        _ body: (UnsafePointer<lora_key_span>, Int) -> Void
+        _ segment: PackedBatch.Segment, upTo end: Int, _ keyValueHead: Int, _ values: UnsafePointer<Float>,
+        _ gradients: Gradients?, _ body: (UnsafePointer<lora_key_span>, Int) -> Void
     ) {
-        let (KV, width) = (configuration.keyValueSize, configuration.querySize + 2 * configuration.keyValueSize)
-        withUnsafeTemporaryAllocation(of: lora_key_span.self, capacity: 2) { spans in
+        withUnsafeTemporaryAllocation(of: lora_key_span.self, capacity: 3) { spans in
             guard let first = spans.baseAddress else { return }
             var count = 0
-            func add(_ keys: UnsafeMutablePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?, rows: Int) {
+            forEachRun(segment, upTo: end, keyValueHead, gradients) { at, rows, gradient in
+                let KV = configuration.keyValueSize
                 first[count] = lora_key_span(
-                    keys: keys, values: keys + KV, dkeys: gradient, dvalues: gradient.map { $0 + KV }, count: rows)
+                    keys: values + at, values: values + at + KV, dkeys: gradient, dvalues: gradient.map { $0 + KV },
+                    count: rows)
                 count += 1
             }
-            if segment.prefix > 0 { add(keyColumns(values, keyValueHead), gradients?.prefix, rows: segment.prefix) }
-            add(keyColumns(values + segment.start * width, keyValueHead), gradients?.own, rows: rows)
             body(first, count)
         }
+    }
+
+    private func withSpans(
+        _ segment: PackedBatch.Segment, upTo end: Int, _ keyValueHead: Int, _ values: UnsafePointer<UInt16>,
+        _ gradients: Gradients?, _ body: (UnsafePointer<lora_key_span_bf16>, Int) -> Void
+    ) {
+        withUnsafeTemporaryAllocation(of: lora_key_span_bf16.self, capacity: 3) { spans in
+            guard let first = spans.baseAddress else { return }
+            var count = 0
+            forEachRun(segment, upTo: end, keyValueHead, gradients) { at, rows, gradient in
+                let KV = configuration.keyValueSize
+                first[count] = lora_key_span_bf16(
+                    keys: values + at, values: values + at + KV, dkeys: gradient, dvalues: gradient.map { $0 + KV },
+                    count: rows)
+                count += 1
+            }
+            body(first, count)
+        }
+    }
+
+    /// `at`: the run's first key in the buffer; its value lies K·D further.
+    private func forEachRun(
+        _ segment: PackedBatch.Segment, upTo end: Int, _ keyValueHead: Int, _ gradients: Gradients?,
+        _ body: (_ at: Int, _ rows: Int, _ gradient: UnsafeMutablePointer<Float>?) -> Void
+    ) {
+        let width = configuration.querySize + 2 * configuration.keyValueSize
+        let column = configuration.querySize + keyValueHead * configuration.headSize
+        if segment.prefix > 0 { body(column, segment.prefix, gradients.map { $0.shared + column }) }
+        let (at, own) = (segment.start * width + column, gradients?.from ?? 0)
+        if own > 0 { body(at, own, gradients.map { $0.shared + at }) }
+        body(at + own * width, end - own, gradients.map { $0.own + at + own * width })
     }
 }

@@ -87,7 +87,7 @@ public final class InferencePass {
         adapters.set(rows.groups)
         forward.embed(rows.tokens)
         for index in 0..<model.configuration.blockCount {
-            forward.run(index, positions: rows.positions, keepsRounded: false) {
+            forward.run(index, positions: rows.positions, attendsSealed: false) {
                 attention.forward(index, sequences: rows.sequences)
             }
         }

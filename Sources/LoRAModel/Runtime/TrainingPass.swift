@@ -99,7 +99,8 @@ public final class TrainingPass {
             arena: arena, model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
             activations: activations, lowRank: trained)
         attention = SegmentAttention(
-            arena: arena, configuration: model.configuration, pool: pool, activations: activations)
+            arena: arena, configuration: model.configuration, compute: plan.compute, pool: pool,
+            activations: activations)
         backward = BlockBackward(arena: arena, forward: forward, adapter: trained, attention: attention)
         lossHead = LossHead(arena: arena, model: model, product: product, capacity: plan.rows)
     }
@@ -124,9 +125,8 @@ public final class TrainingPass {
 
     private func runBackward(_ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>) {
         guard let lowest = adapter.layout.pairs.first?.block else { return }
-        let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
         for index in (lowest..<model.configuration.blockCount).reversed() {
-            backward.run(index, batch, tasks: tasks, gradients: gradients, isLowest: index == lowest)
+            backward.run(index, batch, gradients: gradients, isLowest: index == lowest)
         }
     }
 
@@ -147,11 +147,9 @@ public final class TrainingPass {
     private func runForward(_ batch: PackedBatch) {
         precondition(batch.tokens.count <= capacity, "\(batch.tokens.count) rows in a pass of \(capacity)")
         forward.embed(batch.tokens)
-        let tasks = SegmentAttention.tasks(batch.segments, heads: model.configuration.headCount)
+        attention.prepare(batch)
         for index in 0..<model.configuration.blockCount {
-            forward.run(index, positions: batch.positions, keepsRounded: true) {
-                attention.forward(index, tasks: tasks)
-            }
+            forward.run(index, positions: batch.positions, attendsSealed: true) { attention.forward(index) }
         }
     }
 }

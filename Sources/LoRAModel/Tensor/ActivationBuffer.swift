@@ -9,13 +9,13 @@ struct ActivationBuffer {
     let width: Int
     private let rows: Int
     private let floats: UnsafeMutablePointer<Float>
-    private let halves: UnsafeMutablePointer<UInt16>?
+    private let sealed: UnsafeMutablePointer<UInt16>?
 
     init(arena: Arena, compute: Compute, rows: Int, width: Int, slots: Int = 1) {
         self.width = width
         self.rows = rows
         floats = arena.allocate(rows * width * (compute == .f32 ? slots : 1))
-        halves = compute == .bf16 ? arena.allocate(rows * width * slots) : nil
+        sealed = compute == .bf16 ? arena.allocate(rows * width * slots) : nil
     }
 
     static func size(compute: Compute, rows: Int, width: Int, slots: Int = 1) -> Int {
@@ -28,27 +28,33 @@ struct ActivationBuffer {
 
     /// (rows, width) in f32, from `row` on: valid for the slot last written or opened.
     func values(_ slot: Int = 0, row: Int = 0) -> UnsafeMutablePointer<Float> {
-        floats + ((halves == nil ? slot * rows : 0) + row) * width
+        floats + ((sealed == nil ? slot * rows : 0) + row) * width
     }
 
     /// (rows, width) in the element type of products, from `row` on: valid for what was sealed.
     func operand(_ slot: Int = 0, row: Int = 0) -> UnsafeRawPointer {
-        guard let halves else { return UnsafeRawPointer(values(slot, row: row)) }
-        return UnsafeRawPointer(halves + (slot * rows + row) * width)
+        guard let sealed else { return UnsafeRawPointer(values(slot, row: row)) }
+        return UnsafeRawPointer(sealed + (slot * rows + row) * width)
+    }
+
+    /// The sealed slot from `row` on, where products take bf16.
+    func halves(_ slot: Int = 0, row: Int = 0) -> UnsafeMutablePointer<UInt16> {
+        guard let sealed else { preconditionFailure("f32 activations hold no bf16") }
+        return sealed + (slot * rows + row) * width
     }
 
     /// Rounds rows of `values` into the slot.
     func seal(_ slot: Int = 0, rows range: Range<Int>) {
-        guard let halves else { return }
+        guard let sealed else { return }
         let at = range.lowerBound * width
-        lora_f32_to_bf16(halves + slot * rows * width + at, floats + at, range.count * width)
+        lora_f32_to_bf16(sealed + slot * rows * width + at, floats + at, range.count * width)
     }
 
     /// Brings rows of the slot back into `values`.
     func open(_ slot: Int = 0, rows range: Range<Int>) {
-        guard let halves else { return }
+        guard let sealed else { return }
         let at = range.lowerBound * width
-        lora_bf16_to_f32(floats + at, halves + slot * rows * width + at, range.count * width)
+        lora_bf16_to_f32(floats + at, sealed + slot * rows * width + at, range.count * width)
     }
 }
 
