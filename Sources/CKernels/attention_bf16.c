@@ -220,7 +220,7 @@ static void LORA_NAME(attention_backward_bf16)(float *dqueries, const uint16_t *
                         uint32_t *p = p_pairs + (i + j) / 2 * KEYS, *ds = ds_pairs + (i + j) / 2 * KEYS;
                         LORA_NAME(soften_backward)(p, ds, ds_rows + j * KEYS, scores + j * KEYS, dscores + j * KEYS,
                                                    width, first + q + i + j + 1 - tile.start, scale,
-                                                   rows + q + i + j - chunk, j + 1 < strip);
+                                                   rows + (q + i + j - chunk), j + 1 < strip);
                         memset(p + width, 0, unseen * sizeof *p);
                         memset(ds + width, 0, unseen * sizeof *ds);
                     }

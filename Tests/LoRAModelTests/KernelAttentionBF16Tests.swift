@@ -301,7 +301,7 @@ extension KernelTests {
             }
         }
 
-        @Test("a NaN shows in every query that sees it, and in no earlier tile", arguments: Variant.all)
+        @Test("a NaN in a key shows in every query that sees it, and in no earlier one", arguments: Variant.all)
         func notANumber(variant: Variant) {
             variant.use {
                 let problem = Problem(first: 0, n: 150, D: 24), clean = problem.forward(problem.whole()).out
