@@ -48,6 +48,7 @@ final class BlockBackward {
                 dNormalized: arena.allocate(ThreadPool.rowChunk * configuration.hiddenSize),
                 dActivated: arena.allocate(ThreadPool.rowChunk * configuration.feedForwardSize))
         }
+        let start = arena.used
         let buffer = { (shape: (rows: Int, columns: Int)) in
             ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
         }
@@ -55,6 +56,7 @@ final class BlockBackward {
         expansions = Expansions(
             queryKeyValue: buffer(shapes.queryKeyValue), attentionOutput: buffer(shapes.attentionOutput),
             gateUp: buffer(shapes.gateUp), down: buffer(shapes.down))
+        arena.preferLargePages(since: start)
     }
 
     static func size(configuration: ModelConfiguration, compute: Compute, rows: Int, threads: Int) -> Int {

@@ -46,6 +46,7 @@ struct BlockForward {
         workspaces = (0..<product.pool.count).map { _ in
             Workspace(arena: arena, configuration: configuration, compute: compute)
         }
+        let start = arena.used
         let buffer = { (shape: (rows: Int, columns: Int)) in
             ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
         }
@@ -53,6 +54,7 @@ struct BlockForward {
         expansions = Expansions(
             queryKeyValue: buffer(shapes.queryKeyValue), attentionOutput: buffer(shapes.attentionOutput),
             gateUp: buffer(shapes.gateUp), down: buffer(shapes.down))
+        arena.preferLargePages(since: start)
     }
 
     static func size(configuration: ModelConfiguration, compute: Compute, threads: Int) -> Int {

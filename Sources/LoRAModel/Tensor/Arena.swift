@@ -19,8 +19,6 @@ public final class Arena {
             throw FormatError("cannot reserve \(capacity) bytes of memory: \(String(cString: strerror(errno)))")
         }
         base = map
-        // Products walk through megabytes of weights: with small pages they wait for the translation of addresses.
-        madvise(map, self.capacity, MADV_HUGEPAGE)
     }
 
     deinit { munmap(base, capacity) }
@@ -31,6 +29,15 @@ public final class Arena {
         precondition(used + bytes <= capacity, "arena of \(capacity) bytes asked for \(used + bytes)")
         defer { used += bytes }
         return (base + used).bindMemory(to: type, capacity: count)
+    }
+
+    /// Asks for large pages for what was allocated since `start`: where megabytes are walked through again and again,
+    /// small pages wait for the translation of addresses. Elsewhere large pages only make more memory resident.
+    func preferLargePages(since start: Int) {
+        let page = 2 << 20
+        let lower = (start + page - 1) / page * page
+        let upper = used / page * page
+        if lower < upper { madvise(base + lower, upper - lower, MADV_HUGEPAGE) }
     }
 
     /// The bytes that `allocate` takes for `count` elements.
