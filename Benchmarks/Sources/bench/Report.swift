@@ -1,0 +1,87 @@
+import Foundation
+
+/// The JSON file that `bench` writes.
+struct Report: Encodable {
+    let threads: Int
+    /// GB/s, before and after everything.
+    let readBandwidth: [Double]
+    let results: [Result]
+    let thresholds: [Threshold.Verdict]
+
+    func write(_ path: String) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        try encoder.encode(self).write(to: URL(fileURLWithPath: path), options: .atomic)
+    }
+}
+
+/// Text in columns: the first to the left, the others to the right.
+struct TextTable {
+    let header: [String]
+    var rows: [[String]] = []
+
+    var text: String {
+        let lines = [header] + rows
+        let widths = header.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
+        return lines.map { line in
+            line.indices.map { column in
+                let space = String(repeating: " ", count: widths[column] - line[column].count)
+                return column == 0 ? line[column] + space : space + line[column]
+            }.joined(separator: "  ")
+        }.joined(separator: "\n")
+    }
+}
+
+extension Ceiling {
+    /// GFLOP/s by shape.
+    static func table(_ ceilings: [Ceiling]) -> String {
+        let shapes = ceilings.first?.shapes ?? []
+        var table = TextTable(header: ["GFLOP/s"] + shapes.map { "\($0.N)x\($0.K)" } + ["all"])
+        for ceiling in ceilings {
+            let row = { (name: String, rate: (Shape) -> Double, all: Double) in
+                ["\(ceiling.compute), \(name)"] + (ceiling.shapes.map(rate) + [all]).map { format($0, digits: 0) }
+            }
+            table.rows.append(row("row-major weights", \.rowMajor, ceiling.rowMajor))
+            table.rows.append(row("oneDNN's own layout", \.blocked, ceiling.blocked))
+        }
+        return table.text
+    }
+}
+
+extension Result {
+    private typealias Column = (title: String, cell: @Sendable (Result) -> String)
+
+    private static let speed: [Column] = [
+        ("workload", { $0.workload }),
+        ("tokens/s", { format($0[.tokensPerSecond], digits: 0) }),
+        ("fastest", { format($0[.fastestTokensPerSecond], digits: 0) }),
+        ("ceiling", { format($0[.ceiling], digits: 0) }),
+        ("of it", { percent($0[.ofCeiling]) }),
+        ("own layout", { format($0[.blockedCeiling], digits: 0) }),
+        ("of it", { percent($0[.ofBlockedCeiling]) }),
+        ("drift", { percent($0[.ceilingDrift]) }),
+        ("peak MB", { format($0[.peakMegabytes], digits: 0) }),
+        ("recomputes", { $0.recomputes ? "yes" : "no" }),
+        ("runs x steps", { "\($0.runs.count) x \(($0.runs.first?.measurement.steps.count ?? 1) - 1)" }),
+    ]
+
+    private static let seconds: [Column] = [
+        ("seconds", { $0.workload }),
+        ("step", { format($0[.stepSeconds], digits: 3) }),
+        ("forward", { format($0[.forwardSeconds], digits: 3) }),
+        ("loss", { format($0[.lossSeconds], digits: 3) }),
+        ("backward", { format($0[.backwardSeconds], digits: 3) }),
+        ("optimizer", { format($0[.optimizerSeconds], digits: 4) }),
+        ("data", { format($0[.dataSeconds], digits: 4) }),
+        ("start to first step", { format($0[.secondsToFirstStep], digits: 2) }),
+        ("to its end", { format($0[.secondsToFirstStepEnd], digits: 2) }),
+    ]
+
+    /// What was reached, and below it where the time went.
+    static func tables(_ results: [Result]) -> String {
+        [speed, seconds].map { columns in
+            let rows = results.map { result in columns.map { $0.cell(result) } }
+            return TextTable(header: columns.map(\.title), rows: rows).text
+        }.joined(separator: "\n\n")
+    }
+}
