@@ -10,8 +10,11 @@ struct Growth {
     let axis: String
     let points: [Point]
 
-    /// Steps to measure of each point; fewer where the workload has fewer.
-    static let steps = 3
+    /// Those of all series, each once.
+    static func workloads(threads: Int) -> [Workload] {
+        var seen: Set<String> = []
+        return series(threads: threads).flatMap(\.points).map(\.workload).filter { seen.insert($0.name).inserted }
+    }
 
     static func series(threads: Int) -> [Growth] {
         let lengths = [256, 512, 1024, 2048, 4096, 8192]

@@ -1,12 +1,35 @@
 import Foundation
 
-/// The JSON file that `bench` writes.
+/// Everything measured.
 struct Report: Encodable {
     let threads: Int
     /// GB/s, before and after everything.
     let readBandwidth: [Double]
     let results: [Result]
     let thresholds: [Threshold.Verdict]
+
+    /// For people: ceilings, results, verdicts.
+    var text: String {
+        let ceilings = ["bf16", "f32"].compactMap { compute in
+            results.lazy.flatMap(\.runs).map(\.before).first { $0.compute == compute }
+        }
+        let bandwidth = readBandwidth.map { format($0, digits: 1) }.joined(separator: " and ")
+        return """
+            \(threads) threads. Memory read before and after everything: \(bandwidth) GB/s.
+            The library's product alone, \(Ceiling.rowsPerThread) rows a thread, the first time it was measured:
+
+            \(Ceiling.table(ceilings))
+
+            The machine drifts, so each run has ceilings of its own: the mean of one measured before it and one after it.
+            Where these two lie apart (drift), something else ran. Figures are medians over the runs, each of its median
+            step. The floor of a token is 4 operations for each weight, and attention; real rows have no such fraction,
+            for the tokens that all rows of a batch begin with are computed once.
+
+            \(Result.tables(results))
+
+            \(thresholds.map(\.description).joined(separator: "\n"))
+            """
+    }
 
     func write(_ path: String) throws {
         let encoder = JSONEncoder()
