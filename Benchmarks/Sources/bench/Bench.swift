@@ -51,12 +51,12 @@ struct Bench: ParsableCommand {
         for _ in 0..<(rounds ?? (growth ? 1 : 3)) {
             for workload in workloads { try session.run(workload) }
         }
-        let verdicts = thresholds.map { $0.verdict(session.results) }.filter { only.isEmpty || $0.value != nil }
+        let verdicts = thresholds.map { $0.verdict(session.outcomes) }.filter { only.isEmpty || $0.value != nil }
         let report = Report(
             threads: threads, readBandwidth: [bandwidth, ceiling_read(threads, 0.3)],
-            results: workloads.compactMap { session.results[$0.name] }, thresholds: verdicts)
+            outcomes: workloads.compactMap { session.outcomes[$0.name] }, thresholds: verdicts)
         let series = Growth.series(threads: threads)
-        print(growth ? series.map { $0.markdown(session.results) }.joined(separator: "\n\n") : report.text)
+        print(growth ? series.map { $0.markdown(session.outcomes) }.joined(separator: "\n\n") : report.text)
         if let json { try report.write(json) }
         if !verdicts.allSatisfy(\.holds) { throw ExitCode.failure }
     }

@@ -45,13 +45,13 @@ struct Growth {
         }
     }
 
-    /// - Parameter results: by the workload's name.
-    func markdown(_ results: [String: Result]) -> String {
+    /// - Parameter outcomes: by the workload's name.
+    func markdown(_ outcomes: [String: Outcome]) -> String {
         let rows = points.compactMap { point in
-            results[point.workload.name].map { result in
+            outcomes[point.workload.name].map { outcome in
                 let cells = [
-                    point.label, format(result[.tokensPerSecond], digits: 0), percent(result[.ofCeiling]),
-                    format(result[.peakMegabytes], digits: 0), result.recomputes ? "yes" : "no",
+                    point.label, format(outcome[.tokensPerSecond], digits: 0), percent(outcome[.ofCeiling]),
+                    format(outcome[.peakMegabytes], digits: 0), outcome.recomputes ? "yes" : "no",
                 ]
                 return "| " + cells.joined(separator: " | ") + " |"
             }

@@ -5,13 +5,13 @@ struct Report: Encodable {
     let threads: Int
     /// GB/s, before and after everything.
     let readBandwidth: [Double]
-    let results: [Result]
+    let outcomes: [Outcome]
     let thresholds: [Threshold.Verdict]
 
-    /// For people: ceilings, results, verdicts.
+    /// For people: ceilings, outcomes, verdicts.
     var text: String {
         let ceilings = ["bf16", "f32"].compactMap { compute in
-            results.lazy.flatMap(\.runs).map(\.before).first { $0.compute == compute }
+            outcomes.lazy.flatMap(\.runs).map(\.before).first { $0.compute == compute }
         }
         let bandwidth = readBandwidth.map { format($0, digits: 1) }.joined(separator: " and ")
         return """
@@ -25,7 +25,7 @@ struct Report: Encodable {
             step. The floor of a token is 4 operations for each weight, and attention; real rows have no such fraction,
             for the tokens that all rows of a batch begin with are computed once.
 
-            \(Result.tables(results))
+            \(Outcome.tables(outcomes))
 
             \(thresholds.map(\.description).joined(separator: "\n"))
             """
@@ -35,23 +35,6 @@ struct Report: Encodable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         try encoder.encode(self).write(to: URL(fileURLWithPath: path), options: .atomic)
-    }
-}
-
-/// Text in columns: the first to the left, the others to the right.
-struct TextTable {
-    let header: [String]
-    var rows: [[String]] = []
-
-    var text: String {
-        let lines = [header] + rows
-        let widths = header.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
-        return lines.map { line in
-            line.indices.map { column in
-                let space = String(repeating: " ", count: widths[column] - line[column].count)
-                return column == 0 ? line[column] + space : space + line[column]
-            }.joined(separator: "  ")
-        }.joined(separator: "\n")
     }
 }
 
@@ -71,8 +54,8 @@ extension Ceiling {
     }
 }
 
-extension Result {
-    private typealias Column = (title: String, cell: @Sendable (Result) -> String)
+extension Outcome {
+    private typealias Column = (title: String, cell: @Sendable (Outcome) -> String)
 
     private static let speed: [Column] = [
         ("workload", { $0.workload }),
@@ -101,9 +84,9 @@ extension Result {
     ]
 
     /// What was reached, and below it where the time went.
-    static func tables(_ results: [Result]) -> String {
+    static func tables(_ outcomes: [Outcome]) -> String {
         [speed, seconds].map { columns in
-            let rows = results.map { result in columns.map { $0.cell(result) } }
+            let rows = outcomes.map { outcome in columns.map { $0.cell(outcome) } }
             return TextTable(header: columns.map(\.title), rows: rows).text
         }.joined(separator: "\n\n")
     }

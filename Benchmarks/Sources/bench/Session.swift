@@ -8,7 +8,7 @@ struct Session {
     /// What every worker is told beside its workload.
     let workerArguments: [String]
     /// By the workload's name.
-    private(set) var results: [String: Result] = [:]
+    private(set) var outcomes: [String: Outcome] = [:]
 
     init(configuration: ModelConfiguration, threads: Int, workerArguments: [String]) {
         self.configuration = configuration
@@ -22,7 +22,7 @@ struct Session {
         let before = Ceiling(configuration, workload.compute, threads: threads)
         let measurement = try measure(workload)
         let after = Ceiling(configuration, workload.compute, threads: threads)
-        results[workload.name, default: Result(workload: workload.name)]
+        outcomes[workload.name, default: Outcome(workload: workload.name)]
             .add(Run(measurement: measurement, before: before, after: after))
     }
 

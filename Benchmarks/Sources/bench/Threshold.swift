@@ -11,8 +11,6 @@ struct Threshold: Codable {
     /// Where the bound comes from.
     let reason: String
 
-    fileprivate var isBound: Bool { minimum != nil || maximum != nil }
-
     static func read(_ path: String) throws -> [Threshold] {
         try JSONDecoder().decode([Threshold].self, from: Data(contentsOf: URL(fileURLWithPath: path)))
     }
@@ -22,29 +20,24 @@ struct Threshold: Codable {
         let threshold: Threshold
         /// Nil when it was not measured.
         let value: Double?
-        var holds: Bool {
-            guard threshold.isBound else { return true }
-            guard let value else { return false }
-            return value >= threshold.minimum ?? -.infinity && value <= threshold.maximum ?? .infinity
-        }
-
-        private enum CodingKeys: CodingKey {
-            case threshold, value, holds
-        }
-
-        func encode(to encoder: any Encoder) throws {
-            var container = encoder.container(keyedBy: CodingKeys.self)
-            try container.encode(threshold, forKey: .threshold)
-            try container.encode(value, forKey: .value)
-            try container.encode(holds, forKey: .holds)
-        }
+        let holds: Bool
     }
 
-    func verdict(_ results: [String: Result]) -> Verdict {
-        let result = results[workload]
-        guard let relativeTo else { return Verdict(threshold: self, value: result?[figure]) }
-        let value = results[relativeTo].flatMap { other in result?.ratio(figure, to: other) }
-        return Verdict(threshold: self, value: value)
+    func verdict(_ outcomes: [String: Outcome]) -> Verdict {
+        let outcome = outcomes[workload]
+        let value =
+            if let relativeTo {
+                outcomes[relativeTo].flatMap { outcome?.ratio(figure, to: $0) }
+            } else {
+                outcome?[figure]
+            }
+        return Verdict(threshold: self, value: value, holds: !isBound || value.map(isMet) ?? false)
+    }
+
+    fileprivate var isBound: Bool { minimum != nil || maximum != nil }
+
+    private func isMet(_ value: Double) -> Bool {
+        value >= minimum ?? -.infinity && value <= maximum ?? .infinity
     }
 }
 

@@ -39,7 +39,8 @@ struct Worker {
             workload: workload.name, engine: pass.engineName, threads: threads, recomputes: pass.checkpoints,
             steps: [first] + rest, dataSeconds: dataSeconds, secondsToFirstStep: start, secondsToFirstStepEnd: end,
             peakResidentBytes: TrainingRun.peakResidentBytes,
-            gigaflopsPerToken: dataSeconds == nil ? Floor(model.configuration).gigaflopsPerToken(examples[0]) : nil)
+            gigaflopsPerToken: workload.sharesPrefixes
+                ? nil : Floor(model.configuration).gigaflopsPerToken(examples[0]))
     }
 
     private static func step(_ trainer: Trainer, _ examples: [Example]) throws -> Measurement.Step {
@@ -94,11 +95,11 @@ struct Worker {
     }
 
     /// Seconds since this process was started, to a hundredth: proc(5) tells the start in clock ticks since boot.
-    private static var secondsSinceStart: Double {
+    private static var secondsSinceStart: Double? {
         let status = FileManager.default.contents(atPath: "/proc/self/stat").map { String(decoding: $0, as: UTF8.self) }
         // The program's name comes second, in brackets, and may hold anything; the start is the 22nd field.
         let fields = status?.split(separator: ")").last?.split(separator: " ") ?? []
-        guard fields.count > 19, let ticks = Double(fields[19]) else { return .nan }
+        guard fields.count > 19, let ticks = Double(fields[19]) else { return nil }
         var time = timespec()
         clock_gettime(CLOCK_BOOTTIME, &time)
         return Double(time.tv_sec) + 1e-9 * Double(time.tv_nsec) - ticks / Double(sysconf(Int32(_SC_CLK_TCK)))

@@ -45,6 +45,11 @@ struct Workload {
         return parts.compactMap(\.self).joined(separator: "-")
     }
 
+    /// Whether rows of a batch begin with the same tokens, which are then computed once.
+    var sharesPrefixes: Bool {
+        if case .rows = data { true } else { false }
+    }
+
     /// Steps to measure after the first one, which warms up: an odd number where a step is short, for the median.
     var steps: Int {
         switch data {
