@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Trains the same work with PyTorch + PEFT and with lora, in turn, and prints the ratios.
+r"""Trains the same work with PyTorch + PEFT and with lora, in turn, and prints the ratios.
 
     pip install torch transformers peft gguf sentencepiece
     make bench                                  # builds the other side
-    python3 Benchmarks/compare_peft.py models/base.bin datasets/smart-home [--rounds 3] [--only NAME] [--json FILE]
+    python3 Benchmarks/compare_peft.py models/base.bin datasets/smart-home [--rounds 3] [--only 4x256-f32] \
+        [--json Benchmarks/peft.json]
 
 Each measurement is a process of its own, and both sides are measured alike: the median step after the first one, and
 the peak of resident memory. PEFT runs compiled, in f32 also as it is, and the faster form of a round counts. A ratio is
@@ -125,8 +126,10 @@ def peft_worker(name, form, folder, data, threads):
 
 def measure(command):
     """What a worker prints, with the speed of its median step."""
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    result = json.loads(output.decode().strip().splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{process.stderr[-2000:]}")
+    result = json.loads(process.stdout.strip().splitlines()[-1])
     rates = [step["tokens"] / step["seconds"] for step in result["steps"][1:]]
     return result | {"tokensPerSecond": statistics.median_low(rates)}
 
@@ -166,25 +169,24 @@ def summarize(name, rounds):
 
 
 def compare(options, models):
+    names = [name for name in WORK if options.only in (None, name)]
+    rounds = {name: [] for name in names}
+    for number in range(options.rounds):
+        for name in names:
+            print(f"round {number + 1} of {options.rounds}: {name}", file=sys.stderr)
+            rounds[name].append(measure_round(name, options, models))
+    results = [summarize(name, rounds[name]) for name in names]
     print(
         f"{'work':16}{'lora tok/s':>12}{'PEFT tok/s':>12}{'ratio':>8}{'bar':>6}"
         f"{'lora MB':>10}{'PEFT MB':>10}{'share':>8}{'bar':>6}  PEFT's form"
     )
-    results = []
-    names = [name for name in WORK if options.only in (None, name)]
-    rounds = {name: [] for name in names}
-    for _ in range(options.rounds):
-        for name in names:
-            rounds[name].append(measure_round(name, options, models))
-    for name in names:
-        result = summarize(name, rounds[name])
-        results.append(result)
+    for result in results:
         bar = "" if result["mostShare"] is None else f"{result['mostShare']:.0%}"
         print(
-            f"{name:16}{result['loraTokensPerSecond']:12.0f}{result['peftTokensPerSecond']:12.0f}"
+            f"{result['work']:16}{result['loraTokensPerSecond']:12.0f}{result['peftTokensPerSecond']:12.0f}"
             f"{result['ratio']:8.2f}{result['leastRatio']:6.2f}{result['loraPeakBytes'] / 1e6:10.0f}"
             f"{result['peftPeakBytes'] / 1e6:10.0f}{result['share']:8.1%}{bar:>6}"
-            f"  {', '.join(sorted({one['peft']['form'] for one in rounds[name]}))}"
+            f"  {', '.join(sorted({one['peft']['form'] for one in result['rounds']}))}"
             f"{'' if result['holds'] else '  FAILS'}"
         )
     if options.json:
@@ -209,7 +211,8 @@ def main():
     if options.worker:
         return peft_worker(options.worker, options.form, options.base, options.data, options.threads)
     with tempfile.TemporaryDirectory() as models:
-        subprocess.run([sys.executable, __file__, options.base, models, "--worker", "save"], check=True)
+        save = [sys.executable, __file__, options.base, models, "--worker", "save"]
+        subprocess.run(save, check=True, env=os.environ | {"TQDM_DISABLE": "1"})
         return compare(options, models)
 
 
