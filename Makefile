@@ -11,7 +11,7 @@ TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
 SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
 
-.PHONY: help deps build base demo test bench format lint golden install clean
+.PHONY: help deps build base demo test bench growth format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -50,9 +50,14 @@ test: deps base ## Build and run every test
 	swift build $(TESTING) --build-tests
 	swift test $(TESTING) --skip-build
 
+BENCH := Benchmarks/.build/release/bench --base $(BASE) --data datasets/smart-home
 bench: deps base ## Measure training against what this machine can do at best (stop everything else first)
 	swift build --package-path Benchmarks -c release
-	Benchmarks/.build/release/bench --base $(BASE) --data datasets/smart-home --json Benchmarks/report.json
+	$(BENCH) --json Benchmarks/report.json
+
+growth: deps base ## Print how speed and memory grow with length, batch, rank, targets and threads
+	swift build --package-path Benchmarks -c release
+	$(BENCH) --growth
 
 format: ## Format the Swift sources
 	swift format --in-place --recursive $(SOURCES)

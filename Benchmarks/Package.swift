@@ -3,7 +3,10 @@ import PackageDescription
 
 let package = Package(
     name: "benchmarks",
-    dependencies: [.package(name: "lora", path: "..")],
+    dependencies: [
+        .package(name: "lora", path: ".."),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
     targets: [
         .target(name: "CCeilings", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
         .executableTarget(
@@ -14,6 +17,12 @@ let package = Package(
                 .product(name: "LoRAModel", package: "lora"),
                 .product(name: "LoRAText", package: "lora"),
                 .product(name: "LoRATraining", package: "lora"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: [
+                .enableUpcomingFeature("ExistentialAny"),
+                .enableUpcomingFeature("MemberImportVisibility"),
+                .enableUpcomingFeature("InternalImportsByDefault"),
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Trains the same work with PyTorch + PEFT and with lora, in turn, and prints the ratios.
+r"""Trains the same work with PyTorch + PEFT and with lora, in turn, and prints the ratios.
 
     pip install torch transformers peft gguf sentencepiece
     make bench                                  # builds the other side
-    python3 Benchmarks/compare_peft.py models/base.bin datasets/smart-home [--rounds 3] [--only 4x256-bf16]
+    python3 Benchmarks/compare_peft.py models/base.bin datasets/smart-home [--rounds 3] [--only 4x256-f32] \
+        [--json Benchmarks/peft.json]
 
-Each measurement is a process of its own; both sides report the fastest step and their peak memory. PEFT runs in its
-fastest form: bf16 compiled, f32 as it is. Stop everything else first.
+Each measurement is a process of its own, and both sides are measured alike: the median step after the first one, and
+the peak of resident memory. PEFT runs compiled, in f32 also as it is, and the faster form of a round counts. A ratio is
+the median of those of the rounds. Exits with 1 when one misses its bar. Stop everything else first.
 """
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,8 +22,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "Scripts"))
 BENCH = os.path.join(HERE, ".build/release/bench")
-THREADS = os.cpu_count()
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+# PEFT's forms, the least ratio of tokens a second, and the largest share of PEFT's memory.
+WORK = {
+    "4x256-bf16": (["compiled"], 1.4, 0.4),
+    "smart-home-bf16": (["compiled"], 2.5, None),
+    "4x256-f32": (["compiled", "eager"], 1.15, 0.4),
+}
 
 
 def save_models(base, folder):
@@ -32,6 +38,7 @@ def save_models(base, folder):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     loaded, tokenizer = load_base(base)
+    # A model loaded from GGUF refuses to be saved, so its weights move into a plain one.
     config = loaded.config.to_dict()
     config.pop("quantization_config", None)
     model = LlamaForCausalLM(LlamaConfig(**config))
@@ -41,18 +48,19 @@ def save_models(base, folder):
         tokenizer.save_pretrained(os.path.join(folder, name))
 
 
-def peft_model(folder):
+def peft_model(folder, threads):
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=ATTENTION, task_type="CAUSAL_LM"))
 
 
 def random_batches():
+    """(inputs, tokens) of each step: random tokens, all supervised."""
     import torch
 
     for _ in range(8):
@@ -60,58 +68,131 @@ def random_batches():
         yield {"input_ids": ids, "labels": ids}, ids.numel()
 
 
-def smart_home_batches(folder, directory):
-    """The first rows, 16 to a step, padded to the longest; only answers are supervised."""
+def smart_home_batches(folder, data):
+    """(inputs, real tokens) of each step: the first rows of the file, padded to the longest of 16; only answers are
+    supervised."""
     import torch
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
+    def ids(text):
+        return tokenizer(text, add_special_tokens=False).input_ids
+
     def encode(messages):
         prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        whole = prompt + messages[-1]["content"] + "<|im_end|>\n"
-        encode = lambda text: tokenizer(text, add_special_tokens=False).input_ids
-        return encode(whole), len(encode(prompt))
+        return ids(prompt + messages[-1]["content"] + "<|im_end|>\n"), len(ids(prompt))
 
-    with open(os.path.join(directory, "train.jsonl")) as lines:
+    with open(os.path.join(data, "train.jsonl")) as lines:
         rows = [encode(json.loads(line)["messages"]) for _, line in zip(range(12 * 16), lines)]
     for first in range(0, len(rows), 16):
-        part = rows[first:first + 16]
-        length = max(len(ids) for ids, _ in part)
-        ids = torch.full((len(part), length), 2)
-        labels = torch.full((len(part), length), -100)
-        mask = torch.zeros(len(part), length, dtype=torch.long)
-        for row, (tokens, start) in enumerate(part):
-            ids[row, :len(tokens)] = torch.tensor(tokens)
-            labels[row, start:len(tokens)] = torch.tensor(tokens[start:])
-            mask[row, :len(tokens)] = 1
-        yield {"input_ids": ids, "labels": labels, "attention_mask": mask}, int(mask.sum())
+        part = rows[first : first + 16]
+        shape = len(part), max(len(tokens) for tokens, _ in part)
+        padded, labels = torch.full(shape, 2), torch.full(shape, -100)
+        mask = torch.zeros(shape, dtype=torch.long)
+        for row, (tokens, answer) in enumerate(part):
+            padded[row, : len(tokens)] = torch.tensor(tokens)
+            labels[row, answer : len(tokens)] = torch.tensor(tokens[answer:])
+            mask[row, : len(tokens)] = 1
+        yield {"input_ids": padded, "labels": labels, "attention_mask": mask}, int(mask.sum())
 
 
-def peft_worker(name, folder, data):
+def peak_resident_bytes():
+    """As lora tells its own; getrusage would count in what the parent had."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
+def peft_worker(name, form, folder, data, threads):
+    """Prints what lora's worker prints, of PEFT."""
     import torch
 
-    model = peft_model(folder)
+    model = peft_model(folder, threads)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     model.train()
-    batches = smart_home_batches(folder, data) if name.startswith("smart-home") else random_batches()
-    compiled = not name.endswith("f32")
-    run = torch.compile(model, dynamic=name.startswith("smart-home")) if compiled else model
-    best = 0.0
-    for inputs, tokens in batches:
+    has_rows = name.startswith("smart-home")
+    run = torch.compile(model, dynamic=has_rows or None) if form == "compiled" else model
+    steps = []
+    for inputs, tokens in smart_home_batches(folder, data) if has_rows else random_batches():
         start = time.perf_counter()
         run(**inputs).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if has_rows:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        best = max(best, tokens / (time.perf_counter() - start))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"tokensPerSecond": best, "peakResidentBytes": peak}))
+        steps.append({"tokens": tokens, "seconds": time.perf_counter() - start})
+    print(json.dumps({"form": form, "steps": steps, "peakResidentBytes": peak_resident_bytes()}))
 
 
 def measure(command):
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    return json.loads(output.decode().strip().splitlines()[-1])
+    """What a worker prints, with the speed of its median step."""
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{process.stderr[-2000:]}")
+    result = json.loads(process.stdout.strip().splitlines()[-1])
+    rates = [step["tokens"] / step["seconds"] for step in result["steps"][1:]]
+    return result | {"tokensPerSecond": statistics.median_low(rates)}
+
+
+def measure_round(name, options, models):
+    """One measurement of each side."""
+    threads = ["--threads", str(options.threads)]
+    ours = measure([BENCH, "--worker", name, "--base", options.base, "--data", options.data, *threads])
+    folder = os.path.join(models, name.split("-")[-1])
+    peft = [sys.executable, __file__, folder, options.data, "--worker", name, *threads]
+    forms = [measure([*peft, "--form", form]) for form in WORK[name][0]]
+    return {"lora": ours, "peft": max(forms, key=lambda form: form["tokensPerSecond"]), "forms": forms}
+
+
+def summarize(name, rounds):
+    """Medians over the rounds, and whether they meet the bars."""
+
+    def middle(value):
+        return statistics.median(value(one["lora"], one["peft"]) for one in rounds)
+
+    _, least_ratio, most_share = WORK[name]
+    speed, memory = "tokensPerSecond", "peakResidentBytes"
+    result = {
+        "work": name,
+        "loraTokensPerSecond": middle(lambda lora, _: lora[speed]),
+        "peftTokensPerSecond": middle(lambda _, peft: peft[speed]),
+        "ratio": middle(lambda lora, peft: lora[speed] / peft[speed]),
+        "leastRatio": least_ratio,
+        "loraPeakBytes": middle(lambda lora, _: lora[memory]),
+        "peftPeakBytes": middle(lambda _, peft: peft[memory]),
+        "share": middle(lambda lora, peft: lora[memory] / peft[memory]),
+        "mostShare": most_share,
+        "rounds": rounds,
+    }
+    result["holds"] = result["ratio"] >= least_ratio and (most_share is None or result["share"] <= most_share)
+    return result
+
+
+def compare(options, models):
+    names = [name for name in WORK if options.only in (None, name)]
+    rounds = {name: [] for name in names}
+    for number in range(options.rounds):
+        for name in names:
+            print(f"round {number + 1} of {options.rounds}: {name}", file=sys.stderr)
+            rounds[name].append(measure_round(name, options, models))
+    results = [summarize(name, rounds[name]) for name in names]
+    print(
+        f"{'work':16}{'lora tok/s':>12}{'PEFT tok/s':>12}{'ratio':>8}{'bar':>6}"
+        f"{'lora MB':>10}{'PEFT MB':>10}{'share':>8}{'bar':>6}  PEFT's form"
+    )
+    for result in results:
+        bar = "" if result["mostShare"] is None else f"{result['mostShare']:.0%}"
+        print(
+            f"{result['work']:16}{result['loraTokensPerSecond']:12.0f}{result['peftTokensPerSecond']:12.0f}"
+            f"{result['ratio']:8.2f}{result['leastRatio']:6.2f}{result['loraPeakBytes'] / 1e6:10.0f}"
+            f"{result['peftPeakBytes'] / 1e6:10.0f}{result['share']:8.1%}{bar:>6}"
+            f"  {', '.join(sorted({one['peft']['form'] for one in result['rounds']}))}"
+            f"{'' if result['holds'] else '  FAILS'}"
+        )
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=2)
+    return 0 if all(result["holds"] for result in results) else 1
 
 
 def main():
@@ -119,38 +200,21 @@ def main():
     parser.add_argument("base")
     parser.add_argument("data")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only")
+    parser.add_argument("--only", choices=WORK)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--json", help="write everything measured to this file")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--form", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker == "save":
         return save_models(options.base, options.data)
     if options.worker:
-        return peft_worker(options.worker, options.base, options.data)
+        return peft_worker(options.worker, options.form, options.base, options.data, options.threads)
     with tempfile.TemporaryDirectory() as models:
-        subprocess.run([sys.executable, __file__, options.base, models, "--worker", "save"], check=True)
-        compare(options, models)
-
-
-def compare(options, models):
-    print(f"{'work':24}{'lora tok/s':>12}{'PEFT tok/s':>12}{'ratio':>8}{'lora MB':>10}{'PEFT MB':>10}{'share':>8}")
-    for name in ["4x256-bf16", "smart-home-bf16", "4x256-f32"]:
-        if options.only not in (None, name):
-            continue
-        pairs = []
-        for _ in range(options.rounds):
-            ours = measure([BENCH, "--worker", name, "--base", options.base, "--data", options.data])
-            folder = os.path.join(models, name.split("-")[-1])
-            theirs = measure([sys.executable, __file__, folder, options.data, "--worker", name])
-            pairs.append((ours, theirs))
-        middle = lambda value: statistics.median(value(ours, theirs) for ours, theirs in pairs)
-        print(
-            f"{name:24}{middle(lambda a, _: a['tokensPerSecond']):12.0f}"
-            f"{middle(lambda _, b: b['tokensPerSecond']):12.0f}"
-            f"{middle(lambda a, b: a['tokensPerSecond'] / b['tokensPerSecond']):8.2f}"
-            f"{middle(lambda a, _: a['peakResidentBytes']) / 1e6:10.0f}"
-            f"{middle(lambda _, b: b['peakResidentBytes']) / 1e6:10.0f}"
-            f"{middle(lambda a, b: a['peakResidentBytes'] / b['peakResidentBytes']):8.0%}")
+        save = [sys.executable, __file__, options.base, models, "--worker", "save"]
+        subprocess.run(save, check=True, env=os.environ | {"TQDM_DISABLE": "1"})
+        return compare(options, models)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
