@@ -73,10 +73,11 @@ let package = Package(
         .testTarget(
             name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
+        .target(name: "CAllocations", path: "Tests/CAllocations"),
         .testTarget(
             name: "LoRAModelTests",
             dependencies: [
-                "LoRAModel", "LoRAFormats", "CKernels",
+                "LoRAModel", "LoRAFormats", "CKernels", "CAllocations",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],

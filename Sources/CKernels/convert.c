@@ -2,10 +2,24 @@
 #ifdef LORA_LANES
 
 static void LORA_NAME(f32_to_bf16)(uint16_t *out, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = bits_of(x[i]);
-        uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
-        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+    for (size_t i = 0; i < n;) {
+#ifdef LORA_HAS_BF16
+        for (; i + 16 <= n; i += 16) {
+            __m512 floats = _mm512_loadu_ps(x + i);
+            if (_mm512_fpclass_ps_mask(floats, 0x20)) break;  // the instruction takes subnormals as zeros
+            __m256bh halves = _mm512_cvtneps_pbh(floats);
+            __builtin_memcpy(out + i, &halves, sizeof halves);
+        }
+#endif
+        size_t end = n - i < 16 ? n : i + 16;
+#ifndef LORA_HAS_BF16
+        end = n;
+#endif
+        for (; i < end; i++) {
+            uint32_t bits = bits_of(x[i]);
+            uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+            out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+        }
     }
 }
 
@@ -41,6 +55,7 @@ static void LORA_NAME(f16_to_f32)(float *out, const uint16_t *x, size_t n) {
 
 #include "half.h"
 
+#define LORA_MULTIPLIES_BF16
 #define LORA_FILE "convert.c"
 #include "variants.h"
 

@@ -117,7 +117,16 @@ LORA_INLINE void LORA_NAME(q6_k)(float *restrict out, const uint8_t *restrict bl
 
 /// Rounds to nearest, ties to even; a NaN stays one.
 LORA_INLINE void LORA_NAME(round)(uint16_t *restrict out, const float *restrict x, int n) {
-    for (int i = 0; i < n; i++) {
+    int i = 0;
+#ifdef LORA_HAS_BF16
+    for (; i + 16 <= n; i += 16) {
+        __m512 floats = _mm512_loadu_ps(x + i);
+        if (_mm512_fpclass_ps_mask(floats, 0x20)) break;  // the instruction takes subnormals as zeros
+        __m256bh halves = _mm512_cvtneps_pbh(floats);
+        __builtin_memcpy(out + i, &halves, sizeof halves);
+    }
+#endif
+    for (; i < n; i++) {
         uint32_t bits = bits_of(x[i]);
         uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
         out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded);
@@ -205,6 +214,7 @@ static inline __attribute__((always_inline)) uint16_t load_u16(const uint8_t *by
     return value;
 }
 
+#define LORA_MULTIPLIES_BF16
 #define LORA_FILE "dequantize.c"
 #include "variants.h"
 

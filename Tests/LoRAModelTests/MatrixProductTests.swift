@@ -67,33 +67,37 @@ extension KernelTests {
             }
         }
 
-        /// A product of `M` rows; what its output held before is 1.
-        func forward(
-            _ product: MatrixProduct, _ x: [Float], rows M: Int, _ W: StackedMatrix, accumulate: Bool = false
+        /// x (M, columns) · Wᵀ or x (M, rows) · W; what the output held before is 1.
+        func multiply(
+            _ product: MatrixProduct, _ x: [Float], rows M: Int, _ W: StackedMatrix,
+            _ direction: ExpandedMatrix.Direction, part: Range<Int>? = nil, accumulate: Bool = false
         ) throws -> [Float] {
             let padded = MatrixProduct.paddedRows(M)
+            let width = direction == .forward ? W.columns : (part?.count ?? W.rows)
             let arena = try Arena(
-                capacity: ActivationBuffer.size(compute: product.compute, rows: padded, width: W.columns))
-            let buffer = ActivationBuffer(arena: arena, compute: product.compute, rows: padded, width: W.columns)
+                capacity: ActivationBuffer.size(compute: product.compute, rows: padded, width: width)
+                    + ExpansionBuffer.size(rows: W.rows, columns: W.columns, compute: product.compute))
+            let buffer = ActivationBuffer(arena: arena, compute: product.compute, rows: padded, width: width)
             buffer.values().update(from: x, count: x.count)
             buffer.seal(rows: 0..<M)
-            let y = Floats([Float](repeating: 1, count: padded * W.rows))
-            product.forward(y.base, buffer, rows: M, W, accumulate: accumulate)
-            return withExtendedLifetime(arena) { Array(y.array[..<(M * W.rows)]) }
+            let expansion = ExpansionBuffer(
+                arena: arena, rows: W.rows, columns: W.columns, compute: product.compute)
+            let w = product.expand(W, rows: part, direction, into: expansion)
+            let y = Floats([Float](repeating: 1, count: padded * w.outputs))
+            product.pool.forEachRowChunk(M) { rows, thread in
+                product.multiply(
+                    y.base + rows.lowerBound * w.outputs, buffer.operand(row: rows.lowerBound), rows: rows.count, w,
+                    thread: thread, accumulate: accumulate)
+            }
+            return withExtendedLifetime(arena) { Array(y.array[..<(M * w.outputs)]) }
         }
 
-        func backward(
-            _ product: MatrixProduct, _ dy: [Float], rows M: Int, _ W: StackedMatrix, accumulate: Bool = false
-        ) throws -> [Float] {
-            let padded = MatrixProduct.paddedRows(M)
-            let arena = try Arena(
-                capacity: ActivationBuffer.size(compute: product.compute, rows: padded, width: W.rows))
-            let buffer = ActivationBuffer(arena: arena, compute: product.compute, rows: padded, width: W.rows)
-            buffer.values().update(from: dy, count: dy.count)
-            buffer.seal(rows: 0..<M)
-            let dx = Floats([Float](repeating: 1, count: padded * W.columns))
-            product.backward(dx.base, buffer.operand(), rows: M, W, accumulate: accumulate)
-            return withExtendedLifetime(arena) { Array(dx.array[..<(M * W.columns)]) }
+        func directly(
+            _ product: MatrixProduct, _ x: [Float], rows M: Int, _ W: StackedMatrix, accumulate: Bool = false
+        ) -> [Float] {
+            let y = Floats([Float](repeating: 1, count: M * W.rows))
+            product.forwardDirectly(y.base, stride: W.rows, x, rows: M, W, accumulate: accumulate)
+            return y.array
         }
 
         /// Values that bf16 holds exactly, so that only the weights may be rounded.
@@ -131,81 +135,90 @@ extension KernelTests {
                     let sample = Case(format, parts: parts, columns: columns)
                     for M in [1, 2, 15, 16, 17, 40] {
                         let x = inputs(M * columns, seed: UInt64(M))
-                        let y = try forward(product, x, rows: M, sample.W)
+                        let y = try multiply(product, x, rows: M, sample.W, .forward)
                         #expect(error(y, sample.forward(x, rows: M)) < tolerance(engine.compute, terms: columns))
                         let dy = inputs(M * sample.rows, seed: UInt64(M + 1))
-                        let dx = try backward(product, dy, rows: M, sample.W)
+                        let dx = try multiply(product, dy, rows: M, sample.W, .backward)
                         #expect(error(dx, sample.backward(dy, rows: M)) < tolerance(engine.compute, terms: sample.rows))
                     }
                 }
             }
         }
 
-        @Test("Accumulating adds to what is there", arguments: engines, [0, 32])
-        func accumulate(engine: Engine, directRows: Int) throws {
+        @Test("Accumulating adds to what is there", arguments: engines)
+        func accumulate(engine: Engine) throws {
             try withPool { pool in
-                let product = engine.product(pool, directRows: directRows)
+                let product = engine.product(pool)
                 for format in QuantizedProduct.formats where ["F32", "BF16", "Q4_1"].contains(format.name) {
                     let sample = Case(format, parts: [40, 56], columns: 64)
                     for M in [1, 20] {
                         let x = inputs(M * 64, seed: 3)
                         let plain = sample.forward(x, rows: M).map { $0 + 1 }
-                        let y = try forward(product, x, rows: M, sample.W, accumulate: true)
+                        let y = try multiply(product, x, rows: M, sample.W, .forward, accumulate: true)
                         #expect(error(y, plain) < tolerance(engine.compute, terms: 64), "\(format.name)")
+                        let direct = directly(product, x, rows: M, sample.W, accumulate: true)
+                        #expect(error(direct, plain) < tolerance(.f32, terms: 64), "\(format.name)")
                         let dy = inputs(M * sample.rows, seed: 4)
                         let expected = sample.backward(dy, rows: M).map { $0 + 1 }
-                        let dx = try backward(product, dy, rows: M, sample.W, accumulate: true)
+                        let dx = try multiply(product, dy, rows: M, sample.W, .backward, accumulate: true)
                         #expect(error(dx, expected) < tolerance(engine.compute, terms: sample.rows), "\(format.name)")
                     }
                 }
             }
         }
 
-        @Test("Stored blocks are multiplied directly up to the given rows", arguments: QuantizedProduct.formats)
+        @Test("Stored blocks can be multiplied directly", arguments: QuantizedProduct.formats)
         func direct(format: QuantizedProduct.Format) throws {
             let sample = Case(format, parts: [40, 17], columns: 256)
             try withPool { pool in
-                let product = MatrixProduct(pool: pool, compute: .f32, directRows: 8)
+                let product = MatrixProduct(pool: pool, compute: .f32)
                 for M in [1, 3, 8, 9] {
                     let x = inputs(M * 256, seed: UInt64(M))
-                    let y = try forward(product, x, rows: M, sample.W)
+                    let y = directly(product, x, rows: M, sample.W)
                     #expect(error(y, sample.forward(x, rows: M)) < tolerance(.f32, terms: 256))
                 }
             }
         }
 
-        // OpenBLAS ends the rows that its tiles do not fill with another kernel; only its direct path promises this.
-        @Test(
-            "A row's bits do not depend on the other rows",
-            arguments: engines.filter(\.usesOneDNN).map { ($0, 0) } + engines.map { ($0, 40) })
-        func independence(engine: Engine, directRows: Int) throws {
+        @Test("Some rows of a matrix can be expanded alone", arguments: engines)
+        func part(engine: Engine) throws {
+            let sample = Case(QuantizedProduct.formats[4], parts: [70, 90], columns: 64)
             try withPool { pool in
-                let product = engine.product(pool, directRows: directRows)
-                for format in QuantizedProduct.formats where ["F32", "BF16", "Q4_1", "Q8_0"].contains(format.name) {
-                    let sample = Case(format, parts: [96, 32], columns: 320)
-                    let x = inputs(40 * 320, seed: 1)
-                    let whole = try forward(product, x, rows: 40, sample.W)
-                    for M in 1...39 {
-                        let y = try forward(product, Array(x[..<(M * 320)]), rows: M, sample.W)
-                        #expect(y == Array(whole[..<(M * 128)]), "\(format.name), \(M) rows")
-                    }
+                let product = engine.product(pool)
+                for part in [0..<160, 0..<64, 64..<160, 37..<100, 159..<160] {
+                    let x = inputs(3 * 64, seed: 5)
+                    let y = try multiply(product, x, rows: 3, sample.W, .forward, part: part)
+                    let whole = sample.forward(x, rows: 3)
+                    let expected = (0..<3).flatMap { m in part.map { whole[m * 160 + $0] } }
+                    #expect(error(y, expected) < tolerance(engine.compute, terms: 64), "\(part)")
+                    let dy = inputs(3 * part.count, seed: 6)
+                    var spread = [Float](repeating: 0, count: 3 * 160)
+                    for m in 0..<3 { for n in part { spread[m * 160 + n] = dy[m * part.count + n - part.lowerBound] } }
+                    let dx = try multiply(product, dy, rows: 3, sample.W, .backward, part: part)
+                    #expect(error(dx, sample.backward(spread, rows: 3)) < tolerance(engine.compute, terms: 160))
                 }
             }
         }
 
-        @Test("A matrix of many panels is multiplied in pieces", arguments: engines)
-        func pieces(engine: Engine) throws {
-            // A panel has 2^22 elements: 128 rows of 32768.
-            let format = QuantizedProduct.formats[3]
-            let sample = Case(format, parts: [150, 16], columns: 32_768)
+        // OpenBLAS ends the rows that its tiles do not fill with another kernel; only its direct path promises this.
+        @Test("A row's bits do not depend on the other rows", arguments: engines)
+        func independence(engine: Engine) throws {
             try withPool { pool in
                 let product = engine.product(pool)
-                let x = inputs(2 * 32_768, seed: 1)
-                let y = try forward(product, x, rows: 2, sample.W)
-                #expect(error(y, sample.forward(x, rows: 2)) < tolerance(engine.compute, terms: 32_768))
-                let dy = inputs(2 * 166, seed: 2)
-                let dx = try backward(product, dy, rows: 2, sample.W)
-                #expect(error(dx, sample.backward(dy, rows: 2)) < tolerance(engine.compute, terms: 166))
+                for format in QuantizedProduct.formats where ["F32", "BF16", "Q4_1", "Q8_0"].contains(format.name) {
+                    let sample = Case(format, parts: [96, 32], columns: 320)
+                    let x = inputs(40 * 320, seed: 1)
+                    let whole = try multiply(product, x, rows: 40, sample.W, .forward)
+                    let direct = directly(product, x, rows: 40, sample.W)
+                    for M in 1...39 {
+                        let part = Array(x[..<(M * 320)])
+                        if engine.usesOneDNN {
+                            let y = try multiply(product, part, rows: M, sample.W, .forward)
+                            #expect(y == Array(whole[..<(M * 128)]), "\(format.name), \(M) rows")
+                        }
+                        #expect(directly(product, part, rows: M, sample.W) == Array(direct[..<(M * 128)]))
+                    }
+                }
             }
         }
     }

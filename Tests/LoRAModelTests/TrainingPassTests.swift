@@ -1,3 +1,4 @@
+import CAllocations
 import Foundation
 import LoRAFormats
 import Testing
@@ -14,11 +15,13 @@ extension KernelTests {
 
         func pass(
             _ model: BaseModel, _ adapter: AdapterParameters, _ pool: ThreadPool, dropout: Float = 0,
-            checkpointing: Checkpointing = .off, compute: Compute = .f32
+            checkpointing: Checkpointing = .off, compute: Compute = .f32, rows: Int = 64, memory: Int? = nil
         ) throws -> TrainingPass {
             try TrainingPass(
                 model: model, adapter: adapter, pool: pool,
-                plan: .init(compute: compute, rows: 64, positions: 64, dropout: dropout, checkpointing: checkpointing))
+                plan: .init(
+                    compute: compute, rows: rows, positions: rows, dropout: dropout, checkpointing: checkpointing,
+                    memory: memory))
         }
 
         /// Compares entries and whole tensors of the gradient with central differences of the loss.
@@ -102,22 +105,69 @@ extension KernelTests {
 
         @Test(
             "Checkpoints change no bit, with or without dropout", arguments: [0, 0.25] as [Float],
-            Compute.allCases.filter(\.isSupported))
-        func checkpoints(dropout: Float, compute: Compute) throws {
+            Compute.allCases.filter(\.isSupported).flatMap { [($0, 4), ($0, 40)] })
+        func checkpoints(dropout: Float, kind: (compute: Compute, rank: Int)) throws {
             let model = try TinyModel(type: .q8_0).make()
             try withPool { pool in
-                let adapter = AdapterParameters.random(model)
-                let (without, with) = (
-                    try pass(model, adapter, pool, dropout: dropout, compute: compute),
-                    try pass(model, adapter, pool, dropout: dropout, checkpointing: .on, compute: compute)
-                )
-                #expect(with.checkpoints && !without.checkpoints)
+                let adapter = AdapterParameters.random(model, rank: kind.rank)
+                let everything = TrainingPass.memory(
+                    model.configuration, adapter.layout,
+                    .init(compute: kind.compute, rows: 64, positions: 64, dropout: dropout), threads: 2)
+                let passes = try [(.off, nil), (.on, nil), (.auto, everything - 1)].map {
+                    (checkpointing: Checkpointing, memory: Int?) in
+                    try pass(
+                        model, adapter, pool, dropout: dropout, checkpointing: checkpointing, compute: kind.compute,
+                        memory: memory)
+                }
+                #expect(passes.map(\.tape) == [.everything, .blockInputs, .attention])
                 let batch = PackedBatch(samples)
-                let expected = without.lossAndGradients(batch, dropoutSeed: 3)
-                #expect(with.lossAndGradients(batch, dropoutSeed: 3) == expected)
-                // The same run again, with buffers full of the last one.
-                #expect(with.lossAndGradients(batch, dropoutSeed: 3) == expected)
-                #expect(without.lossAndGradients(batch, dropoutSeed: 3) == expected)
+                let expected = passes[0].lossAndGradients(batch, dropoutSeed: 3)
+                for pass in passes {
+                    // Twice, the second time with buffers full of the first.
+                    for _ in 0..<2 { #expect(pass.lossAndGradients(batch, dropoutSeed: 3) == expected) }
+                }
+            }
+        }
+
+        @Test("A segment so long that it is cut on the way back", arguments: [0, 30])
+        func longSegment(prefix: Int) throws {
+            let model = try TinyModel().make()
+            let long = Sample(count: 700, from: 680, seed: 4)
+            try withPool { pool in
+                let pass = try pass(model, .random(model), pool, rows: 800)
+                var batch = PackedBatch(prefix: long.tokens[..<prefix])
+                batch.append(tokens: long.tokens, supervised: long.supervised)
+                let other = Sample(Array(long.tokens[..<prefix]) + tokens(20, seed: 9), from: prefix + 1)
+                batch.append(tokens: other.tokens, supervised: other.supervised)
+                let gradients = pass.lossAndGradients(batch).gradients
+                expectDifferences(pass, loss: { pass.evaluate(batch) }, gradients: gradients)
+            }
+        }
+
+        @Test(
+            "A pass takes nothing from the heap",
+            arguments: Compute.allCases.filter(\.isSupported).flatMap { [($0, 4), ($0, 40)] })
+        func allocations(kind: (compute: Compute, rank: Int)) throws {
+            let model = try TinyModel(type: .q4_1).make()
+            try withPool { pool in
+                let adapter = AdapterParameters.random(model, rank: kind.rank)
+                for checkpointing in [Checkpointing.off, .on] {
+                    let pass = try pass(
+                        model, adapter, pool, checkpointing: checkpointing, compute: kind.compute, rows: 64)
+                    var gradients = [Float](repeating: 0, count: adapter.layout.parameterCount)
+                    let batch = PackedBatch(samples)
+                    func run() { _ = pass.run(batch, gradients: &gradients, scale: 1, dropoutSeed: 0) }
+                    run()
+                    pool.run { _ in allocations_watch(1) }
+                    let before = (own: allocations_own(), libraries: allocations_of_libraries())
+                    run()
+                    let after = (own: allocations_own(), libraries: allocations_of_libraries())
+                    let one = malloc(1)
+                    #expect(allocations_own() == after.own + 1, "the counter counts")
+                    free(one)
+                    pool.run { _ in allocations_watch(0) }
+                    #expect(after.own == before.own, "of our own; libraries: \(after.libraries - before.libraries)")
+                }
             }
         }
 
@@ -151,11 +201,11 @@ extension KernelTests {
             }
         }
 
-        @Test("bf16 products give gradients near f32's", .enabled(if: Compute.bf16.isSupported))
-        func bfloat16() throws {
+        @Test("bf16 products give gradients near f32's", .enabled(if: Compute.bf16.isSupported), arguments: [4, 40])
+        func bfloat16(rank: Int) throws {
             let model = try TinyModel(isTied: false, type: .bf16).make()
             try withPool { pool in
-                let adapter = AdapterParameters.random(model)
+                let adapter = AdapterParameters.random(model, rank: rank)
                 let batch = PackedBatch(samples)
                 let expected = try pass(model, adapter, pool).lossAndGradients(batch)
                 let actual = try pass(model, adapter, pool, compute: .bf16).lossAndGradients(batch)

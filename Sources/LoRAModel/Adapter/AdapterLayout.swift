@@ -80,7 +80,7 @@ public struct AdapterLayout: Sendable, Equatable {
 
 extension TargetModule {
     /// Position in `allCases`.
-    fileprivate var slot: Int {
+    var slot: Int {
         switch self {
         case .queryProjection: 0
         case .keyProjection: 1

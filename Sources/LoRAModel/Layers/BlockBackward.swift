@@ -89,6 +89,7 @@ final class BlockBackward {
     /// The run from the block's output to what attention gave.
     private func feedForwardAndOutput(_ index: Int, rows T: Int, repeats: Bool) {
         let block = forward.model.blocks[index]
+        adapter.prepare(index)
         let down = product.expand(block.down, .backward, into: expansions.down)
         let gateUp = product.expand(block.gateUp, .backward, into: expansions.gateUp)
         let output = product.expand(block.attentionOutput, .backward, into: expansions.attentionOutput)
@@ -107,16 +108,15 @@ final class BlockBackward {
         again: BlockForward.Weights?, thread: Int
     ) {
         let (C, F, first) = (configuration.hiddenSize, configuration.feedForwardSize, rows.lowerBound)
-        let dOutput = dx.values(row: first)
         let dActivated = workspaces[thread].dActivated
         dx.seal(rows: rows)
-        product.multiply(
-            dActivated, stride: F, dx.operand(row: first), stride: C, rows: rows.count, down, thread: thread)
+        product.multiply(dActivated, dx.operand(row: first), rows: rows.count, down, thread: thread)
         let values = self.gateUp(index, rows, again: again, thread: thread)
         if adapter.reaches(.downProjection, index) {
             let activated = forward.activate(values, rows, thread: thread)
+            activated.seal(rows: 0..<rows.count)
             adapter.addGradients(
-                .downProjection, index, dx: dActivated, dy: dOutput, C, activated.values(), rows, thread: thread)
+                .downProjection, index, dx: dActivated, dy: dx.view(row: first), activated.view(), rows, thread: thread)
         }
         for row in 0..<rows.count {
             let gate = values + row * 2 * F
@@ -134,7 +134,8 @@ final class BlockBackward {
             let values = forward.projectGateUp(index, rows, again, thread: thread)
             if adapter.reaches(.downProjection, index) {
                 let activated = forward.activate(values, rows, thread: thread)
-                adapter.project(.downProjection, index, activated.values(), rows, thread: thread)
+                activated.seal(rows: 0..<rows.count)
+                adapter.project(.downProjection, index, activated.view(), rows, thread: thread)
             }
             // Rounded, so that a short tape gives the gradients of a long one.
             scratch.seal(rows: 0..<rows.count)
@@ -157,13 +158,14 @@ final class BlockBackward {
         scratch.seal(rows: 0..<rows.count)
         // In f32 the values may be on the tape.
         let operand = product.compute == .f32 ? UnsafeRawPointer(dGateUp) : scratch.operand()
-        product.multiply(dNormalized, stride: C, operand, stride: 2 * F, rows: rows.count, weights, thread: thread)
+        product.multiply(dNormalized, operand, rows: rows.count, weights, thread: thread)
         if adapter.reaches(.gateProjection, index) || adapter.reaches(.upProjection, index) {
-            let x = forward.normalize(middle, block.feedForwardNorm, scales, rows, thread: thread).values()
+            let x = forward.normalize(middle, block.feedForwardNorm, scales, rows, thread: thread).view()
+            let dy = ActivationRows(values: dGateUp, operand: operand, stride: 2 * F)
+            adapter.addGradients(.gateProjection, index, dx: dNormalized, dy: dy, x, rows, thread: thread)
             adapter.addGradients(
-                .gateProjection, index, dx: dNormalized, dy: dGateUp, 2 * F, x, rows, thread: thread)
-            adapter.addGradients(
-                .upProjection, index, dx: dNormalized, dy: dGateUp + F, 2 * F, x, rows, thread: thread)
+                .upProjection, index, dx: dNormalized, dy: dy.columns(from: F, product.compute), x, rows,
+                thread: thread)
         }
         lora_rmsnorm_backward(
             dx.values(row: first), dNormalized, middle, block.feedForwardNorm, scales, rows.count, C)
@@ -174,12 +176,10 @@ final class BlockBackward {
         let (C, first) = (configuration.hiddenSize, rows.lowerBound)
         let gradient = dAttention.values(row: first)
         dx.seal(rows: rows)
-        product.multiply(
-            gradient, stride: dAttention.width, dx.operand(row: first), stride: C, rows: rows.count, weights,
-            thread: thread)
-        let attention = activations.attention.values(activations.attentionSlot(index), row: first)
+        product.multiply(gradient, dx.operand(row: first), rows: rows.count, weights, thread: thread)
+        let attention = activations.attention.view(activations.attentionSlot(index), row: first)
         adapter.addGradients(
-            .outputProjection, index, dx: gradient, dy: dx.values(row: first), C, attention, rows, thread: thread)
+            .outputProjection, index, dx: gradient, dy: dx.view(row: first), attention, rows, thread: thread)
         dAttention.seal(rows: rows)
         dQueryKeyValue.values(row: first).update(repeating: 0, count: rows.count * dQueryKeyValue.width)
     }
@@ -194,21 +194,17 @@ final class BlockBackward {
             let first = rows.lowerBound
             let (input, scales) = (activations.residual(index) + first * C, activations.attentionScales(index) + first)
             let dNormalized = weights == nil ? nil : workspaces[thread].dNormalized
-            let dy = buffer.values(row: first)
-            rotateBack(dy, positions, rows)
+            rotateBack(buffer.values(row: first), positions, rows)
+            buffer.seal(rows: rows)
+            let dy = buffer.view(row: first)
             if let weights, let dNormalized {
-                buffer.seal(rows: rows)
-                product.multiply(
-                    dNormalized, stride: C, buffer.operand(row: first), stride: buffer.width, rows: rows.count, weights,
-                    thread: thread)
+                product.multiply(dNormalized, dy.operand, rows: rows.count, weights, thread: thread)
             }
-            let x = forward.normalize(input, block.attentionNorm, scales, rows, thread: thread).values()
-            for (target, column) in [
-                (TargetModule.queryProjection, 0), (.keyProjection, Q), (.valueProjection, Q + KV),
-            ] {
-                adapter.addGradients(
-                    target, index, dx: dNormalized, dy: dy + column, buffer.width, x, rows, thread: thread)
-            }
+            let x = forward.normalize(input, block.attentionNorm, scales, rows, thread: thread).view()
+            adapter.addGradients(.queryProjection, index, dx: dNormalized, dy: dy, x, rows, thread: thread)
+            let (dKeys, dValues) = (dy.columns(from: Q, product.compute), dy.columns(from: Q + KV, product.compute))
+            adapter.addGradients(.keyProjection, index, dx: dNormalized, dy: dKeys, x, rows, thread: thread)
+            adapter.addGradients(.valueProjection, index, dx: dNormalized, dy: dValues, x, rows, thread: thread)
             guard let dNormalized else { return }
             lora_rmsnorm_backward(
                 dx.values(row: first), dNormalized, input, block.attentionNorm, scales, rows.count, C)

@@ -105,13 +105,14 @@ struct BlockForward {
         let buffer = activations.queryKeyValue
         let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
         let weights = weights(block.queryKeyValue, expansions.queryKeyValue, rows: positions.count)
+        lowRank.prepare(index)
         forEachChunk(positions.count) { rows, thread in
             let (first, y) = (rows.lowerBound, buffer.values(slot, row: rows.lowerBound))
             let input = activations.residual(index) + first * configuration.hiddenSize
             let normalized = normalize(
                 input, block.attentionNorm, activations.attentionScales(index) + first, rows, thread: thread)
             multiply(y, stride: buffer.width, normalized, rows: rows.count, weights, thread: thread)
-            let x = UnsafePointer(normalized.values())
+            let x = normalized.view()
             lowRank.add(.queryProjection, index, y, buffer.width, x, rows, thread: thread)
             lowRank.add(.keyProjection, index, y + Q, buffer.width, x, rows, thread: thread)
             lowRank.add(.valueProjection, index, y + Q + KV, buffer.width, x, rows, thread: thread)
@@ -138,11 +139,10 @@ struct BlockForward {
         middle.update(from: input, count: rows.count * C)
         multiply(
             middle, stride: C, attention.values(slot, row: rows.lowerBound),
-            attention.operand(slot, row: rows.lowerBound), stride: attention.width, rows: rows.count, weights,
+            attention.operand(slot, row: rows.lowerBound), rows: rows.count, weights,
             thread: thread, accumulate: true)
         lowRank.add(
-            .outputProjection, index, middle, C, UnsafePointer(attention.values(slot, row: rows.lowerBound)), rows,
-            thread: thread)
+            .outputProjection, index, middle, C, attention.view(slot, row: rows.lowerBound), rows, thread: thread)
     }
 
     /// Gate and up (chunk, 2F) from `activations.middle`; the norm's output stays in the workspace.
@@ -156,7 +156,7 @@ struct BlockForward {
             activations.middle(index) + first * configuration.hiddenSize, block.feedForwardNorm,
             activations.feedForwardScales(index) + first, rows, thread: thread)
         multiply(y, stride: 2 * F, normalized, rows: rows.count, weights, thread: thread)
-        let x = UnsafePointer(normalized.values())
+        let x = normalized.view()
         lowRank.add(.gateProjection, index, y, 2 * F, x, rows, thread: thread)
         lowRank.add(.upProjection, index, y + F, 2 * F, x, rows, thread: thread)
         return y
@@ -172,8 +172,7 @@ struct BlockForward {
         activated.seal(rows: 0..<rows.count)
         output.update(from: activations.middle(index) + at, count: rows.count * C)
         multiply(output, stride: C, activated, rows: rows.count, weights, thread: thread, accumulate: true)
-        lowRank.add(
-            .downProjection, index, output, C, UnsafePointer(activated.values()), rows, thread: thread)
+        lowRank.add(.downProjection, index, output, C, activated.view(), rows, thread: thread)
     }
 
     // MARK: Steps of a chunk
@@ -220,18 +219,17 @@ struct BlockForward {
         thread: Int, accumulate: Bool = false
     ) {
         multiply(
-            y, stride: stride, x.values(), x.operand(), stride: x.width, rows: M, weights, thread: thread,
+            y, stride: stride, x.values(), x.operand(), rows: M, weights, thread: thread,
             accumulate: accumulate)
     }
 
     private func multiply(
         _ y: UnsafeMutablePointer<Float>, stride yStride: Int, _ values: UnsafePointer<Float>,
-        _ operand: UnsafeRawPointer, stride xStride: Int, rows M: Int, _ weights: Weights, thread: Int, accumulate: Bool
+        _ operand: UnsafeRawPointer, rows M: Int, _ weights: Weights, thread: Int, accumulate: Bool
     ) {
         switch weights {
         case .expanded(let w):
-            product.multiply(
-                y, stride: yStride, operand, stride: xStride, rows: M, w, thread: thread, accumulate: accumulate)
+            product.multiply(y, operand, rows: M, w, thread: thread, accumulate: accumulate)
         case .stored(let W):
             product.forwardDirectly(y, stride: yStride, values, rows: M, W, accumulate: accumulate)
         }
@@ -245,9 +243,11 @@ struct BlockForward {
 
 /// Which low-rank branches a pass adds to which rows.
 protocol LowRankPlan {
-    /// y, rows `yStride` apart, ADDS the branch of `target` in `block` on x (rows, in). Both pointers are at the first of
-    /// the rows.
+    /// Readies the branches of `block`.
+    func prepare(_ block: Int)
+
+    /// y, rows `yStride` apart, ADDS the branch of `target` in `block` on x (rows, in). Both are at the first of the rows.
     func add(
-        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int)
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
+        _ rows: Range<Int>, thread: Int)
 }

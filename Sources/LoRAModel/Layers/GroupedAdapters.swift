@@ -26,9 +26,11 @@ final class GroupedAdapters: LowRankPlan {
         scratchRank = largestRank
     }
 
+    func prepare(_ block: Int) {}
+
     func add(
-        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
+        _ rows: Range<Int>, thread: Int
     ) {
         guard let scratch else { return }
         for group in groups where group.rows.overlaps(rows) {
@@ -38,7 +40,7 @@ final class GroupedAdapters: LowRankPlan {
             // Giving each row the largest rank keeps threads apart.
             LowRankBranch(pair: pair, adapter: group.adapter).forward(
                 y + skipped * yStride, yStride: yStride, h: scratch + part.lowerBound * scratchRank,
-                x + skipped * pair.inputs, rows: part)
+                x.values + skipped * pair.inputs, rows: part)
         }
     }
 }

@@ -122,11 +122,9 @@ struct LossHead {
             let w = product.expand(model.output, rows: tokens, .forward, into: weights)
             product.pool.forEachRowChunk(targets.count) { rows, thread in
                 let y = logits[thread].values()
-                product.multiply(
-                    y, stride: panel, normalized.operand(row: rows.lowerBound), stride: normalized.width,
-                    rows: rows.count, w, thread: thread)
+                product.multiply(y, normalized.operand(row: rows.lowerBound), rows: rows.count, w, thread: thread)
                 for row in rows {
-                    let values = y + (row - rows.lowerBound) * panel
+                    let values = y + (row - rows.lowerBound) * tokens.count
                     let target = Int(targets[targets.startIndex + row])
                     if tokens.contains(target) { targetLogits[row] = values[target - tokens.lowerBound] }
                     exponentiate(values, row, index, tokens, keepsGradient: keepsGradient)
@@ -180,8 +178,8 @@ struct LossHead {
                     dLogits(row, index, tokens, target: target, scale: scale, logits[thread], row - rows.lowerBound)
                 }
                 product.multiply(
-                    dNormalized + rows.lowerBound * C, stride: C, logits[thread].operand(), stride: panel,
-                    rows: rows.count, w, thread: thread, accumulate: index > 0)
+                    dNormalized + rows.lowerBound * C, logits[thread].operand(), rows: rows.count, w, thread: thread,
+                    accumulate: index > 0)
             }
         }
         product.pool.forEachRowChunk(targets.count) { rows, _ in
@@ -204,11 +202,11 @@ struct LossHead {
         let own = scale * (exp(targetLogits[row] - logsumexp[row]) - 1)
         switch product.compute {
         case .f32:
-            let to = out.values(row: at)
+            let to = out.values() + at * tokens.count
             lora_scaled_f32(to, values.assumingMemoryBound(to: Float.self), factor, tokens.count)
             if tokens.contains(target) { to[target - tokens.lowerBound] = own }
         case .bf16:
-            let to = UnsafeMutableRawPointer(mutating: out.operand(row: at)).assumingMemoryBound(to: UInt16.self)
+            let to = out.halves() + at * tokens.count
             lora_scaled_bf16(to, values.assumingMemoryBound(to: UInt16.self), factor, tokens.count)
             if tokens.contains(target) {
                 withUnsafePointer(to: own) { lora_f32_to_bf16(to + target - tokens.lowerBound, $0, 1) }

@@ -13,13 +13,16 @@ final class TrainedAdapter: LowRankPlan {
     private let dLowRank: [UnsafeMutablePointer<Float>]  // (threads, chunk, r)
     private let dropoutScratch: [UnsafeMutablePointer<Float>]  // (threads, chunk, widest input); empty without dropout
     private let dropout: Float
+    /// For ranks that are worth it.
+    private let products: LowRankProducts?
     /// Off in evaluation.
     var dropoutSeed: UInt64?
 
     init(
-        arena: Arena, parameters: AdapterParameters, activations: Activations, pool: ThreadPool, dropout: Float,
+        arena: Arena, parameters: AdapterParameters, activations: Activations, product: MatrixProduct, dropout: Float,
         widestInput: Int
     ) {
+        let pool = product.pool
         self.parameters = parameters
         self.activations = activations
         self.pool = pool
@@ -31,10 +34,13 @@ final class TrainedAdapter: LowRankPlan {
         dropoutScratch = (0..<(dropout > 0 ? pool.count : 0)).map { _ in
             arena.allocate(ThreadPool.rowChunk * widestInput)
         }
+        products = LowRankProducts(arena: arena, parameters: parameters, product: product, dropout: dropout)
     }
 
-    static func size(layout: AdapterLayout, threads: Int, dropout: Float, widestInput: Int) -> Int {
-        threads
+    static func size(
+        layout: AdapterLayout, compute: Compute, threads: Int, dropout: Float, widestInput: Int
+    ) -> Int {
+        LowRankProducts.size(layout: layout, compute: compute, dropout: dropout, threads: threads) + threads
             * (Arena.size(of: Float.self, count: layout.largestBlockCount)
                 + Arena.size(of: Float.self, count: ThreadPool.rowChunk * layout.largestRank)
                 + (dropout > 0 ? Arena.size(of: Float.self, count: ThreadPool.rowChunk * widestInput) : 0))
@@ -45,46 +51,84 @@ final class TrainedAdapter: LowRankPlan {
         Dictionary(grouping: layout.pairs, by: \.block).values.reduce(0) { max($0, $1.reduce(0) { $0 + $1.rank }) }
     }
 
+    /// Readies the branches of `block`.
+    func prepare(_ block: Int) { products?.prepare(block) }
+
     func add(
-        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
+        _ rows: Range<Int>, thread: Int
     ) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
-        branch(pair, thread: thread).forward(
-            y, yStride: yStride, h: h(pair) + rows.lowerBound * pair.rank, x, rows: rows)
+        let h = h(pair) + rows.lowerBound * pair.rank
+        guard let products, LowRankProducts.multiplies(pair) else {
+            return branch(pair, thread: thread).forward(y, yStride: yStride, h: h, x.values, rows: rows)
+        }
+        products.project(pair, h: h, x, rows: rows.count, thread: thread)
+        products.add(pair, y, stride: yStride, h: h, rows: rows.count, thread: thread)
     }
 
     /// Computes A x of a branch again, which a short tape does not keep.
-    func project(
-        _ target: TargetModule, _ block: Int, _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
-    ) {
+    func project(_ target: TargetModule, _ block: Int, _ x: ActivationRows, _ rows: Range<Int>, thread: Int) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
-        branch(pair, thread: thread).project(h(pair) + rows.lowerBound * pair.rank, x, rows: rows)
+        let h = h(pair) + rows.lowerBound * pair.rank
+        guard let products, LowRankProducts.multiplies(pair) else {
+            return branch(pair, thread: thread).project(h, x.values, rows: rows)
+        }
+        products.project(pair, h: h, x, rows: rows.count, thread: thread)
     }
 
     func reaches(_ target: TargetModule, _ block: Int) -> Bool {
         parameters.layout.pair(block: block, target) != nil
     }
 
-    /// The gradients of a branch for `rows`, which `thread` owns; dx ADDS unless nil. All pointers are at the first of
-    /// the rows.
+    /// The gradients of a branch for `rows`, which `thread` owns; dx (rows, in) ADDS unless nil. All pointers are at the
+    /// first of the rows.
     func addGradients(
-        _ target: TargetModule, _ block: Int, dx: UnsafeMutablePointer<Float>?, dy: UnsafePointer<Float>,
-        _ dyStride: Int, _ x: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int
+        _ target: TargetModule, _ block: Int, dx: UnsafeMutablePointer<Float>?, dy: ActivationRows, _ x: ActivationRows,
+        _ rows: Range<Int>, thread: Int
     ) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
-        branch(pair, thread: thread).backward(
-            dx, gradients: partial[thread] + pair.offset - blockRange(block).lowerBound, dh: dLowRank[thread], dy,
-            dyStride: dyStride, h: h(pair) + rows.lowerBound * pair.rank, x, rows: rows)
+        let h = h(pair) + rows.lowerBound * pair.rank
+        let sums = partial[thread] + pair.offset - blockRange(block).lowerBound
+        guard let products, LowRankProducts.multiplies(pair) else {
+            return branch(pair, thread: thread).backward(
+                dx, gradients: sums, dh: dLowRank[thread], dy.values, dyStride: dy.stride, h: h, x.values, rows: rows)
+        }
+        products.backward(
+            pair, dx: dx, gradients: sums, dh: dLowRank[thread], dy: dy, h: h, x, rows: rows.count, thread: thread)
     }
 
     /// Adds what the threads summed for `block` to `gradients` (parameterCount) and empties their sums.
     func joinGradients(_ block: Int, into gradients: UnsafeMutablePointer<Float>) {
-        let block = blockRange(block)
-        pool.forEachRange(of: block.count, multiple: 16) { range, _ in
+        let range = blockRange(block)
+        for pair in parameters.layout.pairs(block: block) {
+            join(pair.offset..<pair.offsetB, from: range.lowerBound, into: gradients)
+            if products != nil, LowRankProducts.multiplies(pair) {
+                joinTransposed(pair, from: range.lowerBound, into: gradients)
+            } else {
+                join(pair.offsetB..<pair.end, from: range.lowerBound, into: gradients)
+            }
+        }
+    }
+
+    private func join(_ part: Range<Int>, from start: Int, into gradients: UnsafeMutablePointer<Float>) {
+        pool.forEachRange(of: part.count, multiple: 16) { range, _ in
+            let at = part.lowerBound + range.lowerBound
             for sums in partial {
-                lora_add(gradients + block.lowerBound + range.lowerBound, sums + range.lowerBound, range.count)
-                (sums + range.lowerBound).update(repeating: 0, count: range.count)
+                lora_add(gradients + at, sums + at - start, range.count)
+                (sums + at - start).update(repeating: 0, count: range.count)
+            }
+        }
+    }
+
+    /// The gradient of B as products sum it: (r, out).
+    private func joinTransposed(_ pair: LowRankPair, from start: Int, into gradients: UnsafeMutablePointer<Float>) {
+        pool.forEachRange(of: pair.outputs, multiple: 16) { range, _ in
+            for sums in partial {
+                let from = sums + pair.offsetB - start + range.lowerBound
+                lora_add_transpose(
+                    gradients + pair.offsetB + range.lowerBound * pair.rank, from, pair.outputs, range.count, pair.rank)
+                for row in 0..<pair.rank { (from + row * pair.outputs).update(repeating: 0, count: range.count) }
             }
         }
     }

@@ -107,7 +107,7 @@ public final class InferencePass {
             lora_rmsnorm_forward(
                 normalized.values(), scales, gathered, model.outputNorm, configuration.normEpsilon, part.count, C)
             normalized.seal(rows: 0..<part.count)
-            product.forward(logits, normalized, rows: part.count, model.output)
+            product.forwardDirectly(logits, stride: V, normalized.values(), rows: part.count, model.output)
             for (index, row) in part.enumerated() {
                 onLogits(row.chunk, row.indexInChunk, UnsafeBufferPointer(start: logits + index * V, count: V))
             }

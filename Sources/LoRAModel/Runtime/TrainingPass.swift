@@ -20,7 +20,8 @@ public final class TrainingPass {
     /// Share of the branches' inputs that `run` drops.
     public let dropout: Float
     /// Whether parts of the blocks are computed again on the way back.
-    public var checkpoints: Bool { activations.tape != .everything }
+    public var checkpoints: Bool { tape != .everything }
+    var tape: Activations.Tape { activations.tape }
     /// Which library multiplies matrices.
     public var engineName: String { product.engineName }
     /// Seconds spent so far.
@@ -93,7 +94,7 @@ public final class TrainingPass {
             arena: arena, configuration: model.configuration, compute: plan.compute, rows: rows,
             rankSum: TrainedAdapter.rankSum(adapter.layout), tape: tape)
         trained = TrainedAdapter(
-            arena: arena, parameters: adapter, activations: activations, pool: pool, dropout: plan.dropout,
+            arena: arena, parameters: adapter, activations: activations, product: product, dropout: plan.dropout,
             widestInput: max(model.configuration.feedForwardSize, model.configuration.querySize))
         forward = BlockForward(
             arena: arena, model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
@@ -186,7 +187,7 @@ extension TrainingPass {
             configuration: configuration, compute: plan.compute, rows: rows, rankSum: TrainedAdapter.rankSum(layout),
             tape: tape)
             + TrainedAdapter.size(
-                layout: layout, threads: threads, dropout: plan.dropout,
+                layout: layout, compute: plan.compute, threads: threads, dropout: plan.dropout,
                 widestInput: max(configuration.feedForwardSize, configuration.querySize))
             + BlockForward.size(configuration: configuration, compute: plan.compute, threads: threads)
             + SegmentAttention.size(configuration: configuration, rows: rows)

@@ -37,6 +37,11 @@ struct ActivationBuffer {
         return UnsafeRawPointer(sealed + (slot * rows + row) * width)
     }
 
+    /// Rows of a slot from `row` on, in both types.
+    func view(_ slot: Int = 0, row: Int = 0) -> ActivationRows {
+        ActivationRows(values: values(slot, row: row), operand: operand(slot, row: row), stride: width)
+    }
+
     /// The sealed slot from `row` on, where products take bf16.
     func halves(_ slot: Int = 0, row: Int = 0) -> UnsafeMutablePointer<UInt16> {
         guard let sealed else { preconditionFailure("f32 activations hold no bf16") }
@@ -55,6 +60,20 @@ struct ActivationBuffer {
         guard let sealed else { return }
         let at = range.lowerBound * width
         lora_bf16_to_f32(floats + at, sealed + slot * rows * width + at, range.count * width)
+    }
+}
+
+/// Rows of activations where some columns begin.
+struct ActivationRows {
+    let values: UnsafeMutablePointer<Float>
+    /// The same in the element type of products.
+    let operand: UnsafeRawPointer
+    /// Elements between rows.
+    let stride: Int
+
+    /// From `column` on.
+    func columns(from column: Int, _ compute: Compute) -> ActivationRows {
+        ActivationRows(values: values + column, operand: operand + column * compute.bytes, stride: stride)
     }
 }
 

@@ -34,8 +34,6 @@ final class MatrixProduct {
     private let packs: Bool
     /// Rows on their way into an expanded matrix, and sums of a direct product.
     private let scratch: [UnsafeMutableRawPointer]
-    /// Panels of a matrix that is multiplied piece by piece.
-    private let panel: UnsafeMutableRawPointer
 
     /// Rows are padded to this, so that few shapes of product occur.
     static let rowMultiple = 16
@@ -44,8 +42,6 @@ final class MatrixProduct {
 
     /// f32 elements of a thread's scratch: 32 rows of the widest matrix.
     private static let scratchCount = 2 << 20
-    /// Elements of a panel.
-    private static let panelCount = 4 << 20
 
     /// oneDNN needs AVX-512 to beat OpenBLAS.
     static var prefersOneDNN: Bool { lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
@@ -60,13 +56,9 @@ final class MatrixProduct {
         scratch = (0..<pool.count).map { _ in
             UnsafeMutableRawPointer.allocate(byteCount: Self.scratchCount * 4, alignment: 64)
         }
-        panel = .allocate(byteCount: Self.panelCount * compute.bytes, alignment: 64)
     }
 
-    deinit {
-        for pointer in scratch { pointer.deallocate() }
-        panel.deallocate()
-    }
+    deinit { for pointer in scratch { pointer.deallocate() } }
 
     // MARK: A matrix for many products
 
@@ -74,12 +66,7 @@ final class MatrixProduct {
     func expand(
         _ W: StackedMatrix, rows: Range<Int>? = nil, _ direction: ExpandedMatrix.Direction, into buffer: ExpansionBuffer
     ) -> ExpandedMatrix {
-        expand(W, rows: rows ?? 0..<W.rows, direction, into: buffer.bytes)
-    }
-
-    private func expand(
-        _ W: StackedMatrix, rows: Range<Int>, _ direction: ExpandedMatrix.Direction, into out: UnsafeMutableRawPointer
-    ) -> ExpandedMatrix {
+        let (rows, out) = (rows ?? 0..<W.rows, buffer.bytes)
         let multiple = direction == .forward ? ExpandedMatrix.outputBlock : ExpandedMatrix.termMultiple(compute)
         let count = packs ? ExpandedMatrix.padded(rows.count, multiple) : rows.count
         pool.forEachRange(of: count, multiple: 16) { share, thread in
@@ -155,71 +142,42 @@ final class MatrixProduct {
     }
 
     /// y (M, outputs) overwritten or added to: x (M, terms) times an expanded matrix, by one thread alone. x holds
-    /// `compute`'s elements.
+    /// `compute`'s elements; rows of x and y follow each other.
     func multiply(
-        _ y: UnsafeMutablePointer<Float>, stride yStride: Int, _ x: UnsafeRawPointer, stride xStride: Int, rows M: Int,
-        _ w: ExpandedMatrix, thread: Int, accumulate: Bool = false
+        _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, rows M: Int, _ w: ExpandedMatrix, thread: Int,
+        accumulate: Bool = false
     ) {
-        let (M, transposed) = (Self.paddedRows(M), w.direction == .forward)
-        guard engines.isEmpty else {
-            let order: OneDNNProduct.Order = w.isPacked ? .packed : transposed ? .outputRows : .termRows
-            return engines[thread].multiply(
-                y, x, w.bytes,
-                .init(
-                    M: M, N: w.outputs, K: w.terms, xStride: xStride, yStride: yStride, order: order,
-                    accumulate: accumulate))
-        }
+        let order: OneDNNProduct.Order =
+            w.isPacked
+            ? .packed : w.direction == .forward ? .outputRows(stride: w.columns) : .termRows(stride: w.columns)
+        multiply(
+            y, x, w.bytes,
+            .init(
+                M: Self.paddedRows(M), N: w.outputs, K: w.terms, xStride: w.terms, yStride: w.outputs, order: order,
+                accumulate: accumulate), thread: thread)
+    }
+
+    /// A product of any two matrices in `compute`'s elements, by one thread alone.
+    func multiply(
+        _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, _ w: UnsafeRawPointer, _ shape: OneDNNProduct.Shape,
+        thread: Int
+    ) {
+        guard engines.isEmpty else { return engines[thread].multiply(y, x, w, shape) }
         precondition(compute == .f32, "OpenBLAS multiplies f32 here, asked for \(compute)")
+        let (transposed, wStride) =
+            switch shape.order {
+            case .outputRows(let stride): (true, stride)
+            case .termRows(let stride): (false, stride)
+            case .packed: preconditionFailure("OpenBLAS reads rows")
+            }
         cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, blasint(M), blasint(w.outputs),
-            blasint(w.terms), 1, x.assumingMemoryBound(to: Float.self), blasint(xStride),
-            w.bytes.assumingMemoryBound(to: Float.self), blasint(w.columns), accumulate ? 1 : 0, y, blasint(yStride))
+            CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, blasint(shape.M), blasint(shape.N),
+            blasint(shape.K), 1, x.assumingMemoryBound(to: Float.self), blasint(shape.xStride),
+            w.assumingMemoryBound(to: Float.self), blasint(wStride), shape.accumulate ? 1 : 0, y,
+            blasint(shape.yStride))
     }
 
-    // MARK: One product
-
-    /// y (M, N) overwritten or added to: x (M, K) · Wᵀ with W (N, K), where x is sealed.
-    func forward(
-        _ y: UnsafeMutablePointer<Float>, _ x: ActivationBuffer, rows M: Int, _ W: StackedMatrix,
-        accumulate: Bool = false
-    ) {
-        if M <= directRows { return forwardDirectly(y, stride: W.rows, x.values(), rows: M, W, accumulate: accumulate) }
-        forEachPanel(of: W, .forward) { w, rows in
-            pool.forEachRowChunk(M) { chunk, thread in
-                multiply(
-                    y + chunk.lowerBound * W.rows + rows.lowerBound, stride: W.rows,
-                    x.operand() + chunk.lowerBound * W.columns * compute.bytes, stride: W.columns, rows: chunk.count, w,
-                    thread: thread, accumulate: accumulate)
-            }
-        }
-    }
-
-    /// dx (M, K) overwritten or added to: dy (M, N) · W with W (N, K). dy holds `compute`'s elements.
-    func backward(
-        _ dx: UnsafeMutablePointer<Float>, _ dy: UnsafeRawPointer, rows M: Int, _ W: StackedMatrix,
-        accumulate: Bool = false
-    ) {
-        forEachPanel(of: W, .backward) { w, rows in
-            pool.forEachRowChunk(M) { chunk, thread in
-                multiply(
-                    dx + chunk.lowerBound * W.columns, stride: W.columns,
-                    dy + (chunk.lowerBound * W.rows + rows.lowerBound) * compute.bytes, stride: W.rows,
-                    rows: chunk.count, w, thread: thread, accumulate: accumulate || rows.lowerBound > 0)
-            }
-        }
-    }
-
-    /// Expands W some rows at a time.
-    func forEachPanel(
-        of W: StackedMatrix, _ direction: ExpandedMatrix.Direction, _ body: (ExpandedMatrix, Range<Int>) -> Void
-    ) {
-        let width = ExpandedMatrix.padded(W.columns, ExpandedMatrix.outputBlock)
-        let step = max(ExpandedMatrix.outputBlock, Self.panelCount / width / 64 * 64)
-        for lower in stride(from: 0, to: W.rows, by: step) {
-            let rows = lower..<min(lower + step, W.rows)
-            body(expand(W, rows: rows, direction, into: panel), rows)
-        }
-    }
+    // MARK: Few rows
 
     /// y (M, N), rows `stride` apart, overwritten or added to: x (M, K) in f32 times the stored blocks of W (N, K), by
     /// all threads.

@@ -13,12 +13,12 @@ final class OneDNNProduct {
     }
 
     /// How the weight lies in memory.
-    enum Order {
-        /// (N, K), row-major.
-        case outputRows
-        /// (K, N), row-major.
-        case termRows
-        /// As the engine likes it: see `lora_pack_outputs_f32`.
+    enum Order: Hashable {
+        /// (N, K), rows so far apart.
+        case outputRows(stride: Int)
+        /// (K, N), rows so far apart.
+        case termRows(stride: Int)
+        /// As the engine likes it: see `lora_pack_outputs_f32`. It then wants rows of x and y without gaps.
         case packed
     }
 
@@ -103,9 +103,10 @@ final class OneDNNProduct {
 
     private func weight(_ shape: Shape) -> dnnl_memory_desc_t {
         switch shape.order {
-        case .outputRows: return Self.describe(shape.K, shape.N, type, (1, shape.K))
-        case .termRows: return Self.describe(shape.K, shape.N, type, (shape.N, 1))
+        case .outputRows(let stride): return Self.describe(shape.K, shape.N, type, (1, stride))
+        case .termRows(let stride): return Self.describe(shape.K, shape.N, type, (stride, 1))
         case .packed:
+            precondition(shape.xStride == shape.K && shape.yStride == shape.N, "gaps between rows: \(shape)")
             var description = dnnl_memory_desc_t()
             let tag = type == dnnl_bf16 ? dnnl_BA16a64b2a : dnnl_BA16a64b
             Self.check(dnnl_memory_desc_init_by_tag(&description, 2, [Int64(shape.K), Int64(shape.N)], type, tag))

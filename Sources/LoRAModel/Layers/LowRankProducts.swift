@@ -1,0 +1,132 @@
+import CKernels
+
+/// The low-rank branches of the block at hand by the engine that multiplies the base, for ranks that are worth it: the
+/// arithmetic of `LowRankBranch`, with operands rounded to bf16.
+final class LowRankProducts {
+    private let product: MatrixProduct
+    private let layout: AdapterLayout
+    private let parameters: UnsafePointer<Float>
+    /// The parameters of the block at hand, rounded.
+    private let rounded: UnsafeMutablePointer<UInt16>
+    private var start = 0  // of the block in the parameters
+    private let workspaces: [Workspace]
+
+    /// From this rank on products are faster than kernels that go over x and y once.
+    static let smallestRank = 32
+
+    /// What one thread needs for the rows of a chunk.
+    private struct Workspace {
+        let scaled: UnsafeMutablePointer<Float>  // (chunk, r): s · h, or s · dh
+        let operand: UnsafeMutablePointer<UInt16>  // (chunk, r)
+        let transposed: UnsafeMutablePointer<UInt16>  // (r, chunk)
+    }
+
+    /// nil where no branch is multiplied so.
+    init?(arena: Arena, parameters: AdapterParameters, product: MatrixProduct, dropout: Float) {
+        layout = parameters.layout
+        guard Self.applies(layout, compute: product.compute, dropout: dropout) else { return nil }
+        self.product = product
+        self.parameters = UnsafePointer(parameters.values)
+        rounded = arena.allocate(layout.largestBlockCount)
+        let count = ThreadPool.rowChunk * layout.largestRank
+        workspaces = (0..<product.pool.count).map { _ in
+            Workspace(
+                scaled: arena.allocate(count), operand: arena.allocate(count), transposed: arena.allocate(count))
+        }
+    }
+
+    static func size(layout: AdapterLayout, compute: Compute, dropout: Float, threads: Int) -> Int {
+        guard applies(layout, compute: compute, dropout: dropout) else { return 0 }
+        let count = ThreadPool.rowChunk * layout.largestRank
+        return Arena.size(of: UInt16.self, count: layout.largestBlockCount)
+            + threads * (Arena.size(of: Float.self, count: count) + 2 * Arena.size(of: UInt16.self, count: count))
+    }
+
+    /// Dropout gives each branch an input of its own; in f32 the kernels are as fast.
+    private static func applies(_ layout: AdapterLayout, compute: Compute, dropout: Float) -> Bool {
+        compute == .bf16 && dropout == 0 && layout.largestRank >= smallestRank
+    }
+
+    static func multiplies(_ pair: LowRankPair) -> Bool { pair.rank >= smallestRank }
+
+    /// Rounds the parameters of `block` as they are now, with all threads.
+    func prepare(_ block: Int) {
+        let pairs = layout.pairs(block: block)
+        guard let first = pairs.first, let last = pairs.last else { return }
+        start = first.offset
+        product.pool.forEachRange(of: last.end - start, multiple: 64) { range, _ in
+            lora_f32_to_bf16(rounded + range.lowerBound, parameters + start + range.lowerBound, range.count)
+        }
+    }
+
+    private func matrixA(_ pair: LowRankPair) -> UnsafeRawPointer { UnsafeRawPointer(rounded + pair.offset - start) }
+    private func matrixB(_ pair: LowRankPair) -> UnsafeRawPointer { UnsafeRawPointer(rounded + pair.offsetB - start) }
+
+    /// h (rows, r) = x Aᵀ.
+    func project(_ pair: LowRankPair, h: UnsafeMutablePointer<Float>, _ x: ActivationRows, rows T: Int, thread: Int) {
+        product.multiply(
+            h, x.operand, matrixA(pair),
+            .init(
+                M: MatrixProduct.paddedRows(T), N: pair.rank, K: pair.inputs, xStride: x.stride, yStride: pair.rank,
+                order: .outputRows(stride: pair.inputs), accumulate: false), thread: thread)
+    }
+
+    /// y ADDS s · h Bᵀ.
+    func add(
+        _ pair: LowRankPair, _ y: UnsafeMutablePointer<Float>, stride: Int, h: UnsafePointer<Float>, rows T: Int,
+        thread: Int
+    ) {
+        product.multiply(
+            y, scaled(h, pair, rows: T, thread: thread), matrixB(pair),
+            .init(
+                M: MatrixProduct.paddedRows(T), N: pair.outputs, K: pair.rank, xStride: pair.rank, yStride: stride,
+                order: .outputRows(stride: pair.rank), accumulate: true), thread: thread)
+    }
+
+    /// dA (r, in) and the transpose of dB (r, out), which stands in its place, ADD; so does dx unless nil.
+    func backward(
+        _ pair: LowRankPair, dx: UnsafeMutablePointer<Float>?, gradients: UnsafeMutablePointer<Float>,
+        dh: UnsafeMutablePointer<Float>, dy: ActivationRows, h: UnsafePointer<Float>, _ x: ActivationRows, rows T: Int,
+        thread: Int
+    ) {
+        let (r, M) = (pair.rank, MatrixProduct.paddedRows(T))
+        product.multiply(
+            dh, dy.operand, matrixB(pair),
+            .init(
+                M: M, N: r, K: pair.outputs, xStride: dy.stride, yStride: r, order: .termRows(stride: r),
+                accumulate: false), thread: thread)
+        addGradient(gradients + pair.countA, h, dy, pair, columns: pair.outputs, rows: T, thread: thread)
+        addGradient(gradients, dh, x, pair, columns: pair.inputs, rows: T, thread: thread)
+        guard let dx else { return }
+        product.multiply(
+            dx, scaled(dh, pair, rows: T, thread: thread), matrixA(pair),
+            .init(
+                M: M, N: pair.inputs, K: r, xStride: r, yStride: pair.inputs, order: .termRows(stride: pair.inputs),
+                accumulate: true), thread: thread)
+    }
+
+    /// sum (r, columns) ADDS s times the transpose of h (rows, r) times other (rows, columns).
+    private func addGradient(
+        _ sum: UnsafeMutablePointer<Float>, _ h: UnsafePointer<Float>, _ other: ActivationRows, _ pair: LowRankPair,
+        columns: Int, rows T: Int, thread: Int
+    ) {
+        // The columns of the transpose that no row fills are zero, whatever the other's rows there hold.
+        let (transposed, K) = (workspaces[thread].transposed, MatrixProduct.paddedRows(T))
+        lora_transpose_bf16(transposed, K, h, pair.scale, T, pair.rank)
+        product.multiply(
+            sum, UnsafeRawPointer(transposed), other.operand,
+            .init(
+                M: pair.rank, N: columns, K: K, xStride: K, yStride: columns, order: .termRows(stride: other.stride),
+                accumulate: true), thread: thread)
+    }
+
+    /// s times rows of rank r, rounded.
+    private func scaled(
+        _ h: UnsafePointer<Float>, _ pair: LowRankPair, rows T: Int, thread: Int
+    ) -> UnsafeRawPointer {
+        let (workspace, count) = (workspaces[thread], T * pair.rank)
+        lora_scaled_f32(workspace.scaled, h, pair.scale, count)
+        lora_f32_to_bf16(workspace.operand, workspace.scaled, count)
+        return UnsafeRawPointer(workspace.operand)
+    }
+}
