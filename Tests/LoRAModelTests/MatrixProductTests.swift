@@ -170,7 +170,7 @@ extension KernelTests {
         @Test("Stored blocks can be multiplied directly", arguments: QuantizedProduct.formats)
         func direct(format: QuantizedProduct.Format) throws {
             let sample = Case(format, parts: [40, 17], columns: 256)
-            try withPool { pool in
+            withPool { pool in
                 let product = MatrixProduct(pool: pool, compute: .f32)
                 for M in [1, 3, 8, 9] {
                     let x = inputs(M * 256, seed: UInt64(M))

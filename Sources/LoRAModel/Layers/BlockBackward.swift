@@ -107,7 +107,7 @@ final class BlockBackward {
         _ index: Int, _ rows: Range<Int>, _ down: ExpandedMatrix, _ gateUp: ExpandedMatrix,
         again: BlockForward.Weights?, thread: Int
     ) {
-        let (C, F, first) = (configuration.hiddenSize, configuration.feedForwardSize, rows.lowerBound)
+        let (F, first) = (configuration.feedForwardSize, rows.lowerBound)
         let dActivated = workspaces[thread].dActivated
         dx.seal(rows: rows)
         product.multiply(dActivated, dx.operand(row: first), rows: rows.count, down, thread: thread)
@@ -173,7 +173,7 @@ final class BlockBackward {
 
     /// middle = input + output(attention)
     private func attentionOutput(_ index: Int, _ rows: Range<Int>, _ weights: ExpandedMatrix, thread: Int) {
-        let (C, first) = (configuration.hiddenSize, rows.lowerBound)
+        let first = rows.lowerBound
         let gradient = dAttention.values(row: first)
         dx.seal(rows: rows)
         product.multiply(gradient, dx.operand(row: first), rows: rows.count, weights, thread: thread)

@@ -68,7 +68,8 @@ final class SegmentAttention {
         if batch.prefixCount > 0 { sharedRows.append(0..<batch.prefixCount) }
         for segment in batch.segments {
             // The last queries see most keys: they come first.
-            for first in stride(from: 0, to: segment.count, by: Self.queryBlock).reversed() {
+            for block in (0..<(segment.count + Self.queryBlock - 1) / Self.queryBlock).reversed() {
+                let first = block * Self.queryBlock
                 let count = min(Self.queryBlock, segment.count - first)
                 for head in 0..<configuration.headCount {
                     tasks.append(Task(segment: segment, first: first, count: count, head: head))
@@ -96,8 +97,7 @@ final class SegmentAttention {
 
     /// Each piece by itself when nothing is shared, else a few groups of them, which never hold two pieces of a segment.
     private func group(_ batch: PackedBatch) {
-        guard !sharedRows.isEmpty else { return groups.append(contentsOf: pieces.indices.lazy.map { $0..<$0 + 1 }) }
-        let count = min(Self.groupCount, pieces.count)
+        let count = sharedRows.isEmpty ? pieces.count : min(Self.groupCount, pieces.count)
         for part in 0..<count { groups.append(part * pieces.count / count..<(part + 1) * pieces.count / count) }
     }
 

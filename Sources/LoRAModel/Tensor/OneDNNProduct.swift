@@ -22,12 +22,22 @@ final class OneDNNProduct {
         case packed
     }
 
-    private struct Primitive {
+    /// An object, because to change a value inside a dictionary takes memory from the heap.
+    private final class Primitive {
         let primitive: dnnl_primitive_t
         let x: dnnl_memory_t
         let w: dnnl_memory_t
         let y: dnnl_memory_t
-        var lastUse: Int
+        var lastUse = 0
+
+        init(primitive: dnnl_primitive_t, x: dnnl_memory_t, w: dnnl_memory_t, y: dnnl_memory_t) {
+            (self.primitive, self.x, self.w, self.y) = (primitive, x, w, y)
+        }
+
+        deinit {
+            dnnl_primitive_destroy(primitive)
+            for memory in [x, w, y] { dnnl_memory_destroy(memory) }
+        }
     }
 
     /// Shapes kept before the least recently used one is given up: products of a run differ only in their rows.
@@ -47,7 +57,7 @@ final class OneDNNProduct {
     }
 
     deinit {
-        for primitive in primitives.values { Self.destroy(primitive) }
+        primitives = [:]
         dnnl_stream_destroy(stream)
         dnnl_engine_destroy(engine)
     }
@@ -59,7 +69,7 @@ final class OneDNNProduct {
         uses += 1
         if primitives[shape] == nil { insert(shape) }
         guard let entry = primitives[shape] else { return }
-        primitives[shape]?.lastUse = uses
+        entry.lastUse = uses
         Self.check(dnnl_memory_set_data_handle(entry.x, UnsafeMutableRawPointer(mutating: x)))
         Self.check(dnnl_memory_set_data_handle(entry.w, UnsafeMutableRawPointer(mutating: w)))
         Self.check(dnnl_memory_set_data_handle(entry.y, y))
@@ -73,7 +83,6 @@ final class OneDNNProduct {
 
     private func insert(_ shape: Shape) {
         if primitives.count >= Self.capacity, let oldest = primitives.min(by: { $0.value.lastUse < $1.value.lastUse }) {
-            Self.destroy(oldest.value)
             primitives[oldest.key] = nil
         }
         var x = Self.describe(shape.M, shape.K, type, (shape.xStride, 1))
@@ -96,8 +105,7 @@ final class OneDNNProduct {
             primitive: Self.make { dnnl_primitive_create(&$0, plan) },
             x: Self.make { dnnl_memory_create(&$0, &x, engine, nil) },
             w: Self.make { dnnl_memory_create(&$0, &w, engine, nil) },
-            y: Self.make { dnnl_memory_create(&$0, &y, engine, nil) },
-            lastUse: uses
+            y: Self.make { dnnl_memory_create(&$0, &y, engine, nil) }
         )
     }
 
@@ -122,11 +130,6 @@ final class OneDNNProduct {
         let steps = [Int64(strides.0), Int64(strides.1)]
         check(dnnl_memory_desc_init_by_strides(&description, 2, dimensions, type, steps))
         return description
-    }
-
-    private static func destroy(_ entry: Primitive) {
-        dnnl_primitive_destroy(entry.primitive)
-        for memory in [entry.x, entry.w, entry.y] { dnnl_memory_destroy(memory) }
     }
 
     private static func make(_ create: (inout OpaquePointer?) -> dnnl_status_t) -> OpaquePointer {

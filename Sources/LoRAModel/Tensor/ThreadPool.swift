@@ -17,7 +17,7 @@ public final class ThreadPool: @unchecked Sendable {
     private let sleepers = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
     private let nextTask = Atomic<Int>(0)
-    private var job: ((Int) -> Void)?
+    private var job = lora_region()
     private let condition = NSCondition()
     private var threads: [pthread_t] = []
 
@@ -47,18 +47,15 @@ public final class ThreadPool: @unchecked Sendable {
     /// Runs `body(thread)` once on every thread and returns when all are done.
     public func run(_ body: (_ thread: Int) -> Void) {
         guard count > 1 else { return body(0) }
-        withoutActuallyEscaping(body) { body in
-            job = body
-            remaining.store(count - 1, ordering: .relaxed)
-            generation.add(1, ordering: .sequentiallyConsistent)
-            if sleepers.load(ordering: .sequentiallyConsistent) > 0 { wakeSleepers() }
-            body(0)
-            var spins = 0
-            while remaining.load(ordering: .acquiring) > 0 {
-                spins += 1
-                if spins > Self.spins { sched_yield() } else { lora_pause() }
-            }
-            job = nil
+        beginRegion(body, &job)
+        remaining.store(count - 1, ordering: .relaxed)
+        generation.add(1, ordering: .sequentiallyConsistent)
+        if sleepers.load(ordering: .sequentiallyConsistent) > 0 { wakeSleepers() }
+        body(0)
+        var spins = 0
+        while remaining.load(ordering: .acquiring) > 0 {
+            spins += 1
+            if spins > Self.spins { sched_yield() } else { lora_pause() }
         }
     }
 
@@ -124,7 +121,7 @@ public final class ThreadPool: @unchecked Sendable {
         while true {
             seen = awaitGeneration(after: seen)
             if stopping.load(ordering: .acquiring) { return }
-            job?(index)
+            lora_region_call(job, index)
             remaining.subtract(1, ordering: .releasing)
         }
     }
@@ -149,6 +146,10 @@ public final class ThreadPool: @unchecked Sendable {
         condition.unlock()
     }
 }
+
+/// Notes a closure in `region` for as long as the caller keeps it alive.
+@_silgen_name("lora_region_begin")
+private func beginRegion(_ body: (_ thread: Int) -> Void, _ region: UnsafeMutablePointer<lora_region>)
 
 private final class WorkerContext {
     let pool: ThreadPool
