@@ -1,6 +1,8 @@
 // Softmax cross-entropy of a row of logits, of which a panel at a time exists.
 #ifdef LORA_LANES
 
+#include "tile_bf16.h"
+
 enum { LORA_NAME(CHAINS) = 4 };
 #define CHAINS LORA_NAME(CHAINS)
 
@@ -15,15 +17,6 @@ LORA_INLINE float LORA_NAME(largest)(const float *x, size_t n) {
     for (; i < n; i++) maximum = maximum > x[i] ? maximum : x[i];
     // Of nothing but excluded tokens the exponentials are to be 0.
     return maximum > -FLT_MAX ? maximum : -FLT_MAX;
-}
-
-typedef uint16_t LORA_NAME(shorts) __attribute__((ext_vector_type(LORA_LANES)));
-typedef uint32_t LORA_NAME(words) __attribute__((ext_vector_type(LORA_LANES)));
-
-/// To bf16, to nearest, ties to even; x is a number.
-LORA_INLINE LORA_NAME(shorts) LORA_NAME(rounded)(floats x) {
-    LORA_NAME(words) bits = (LORA_NAME(words))x;
-    return __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, LORA_NAME(shorts));
 }
 
 /// What both element types share: `store` keeps `width` exponentials at i.
@@ -54,13 +47,7 @@ static void LORA_NAME(exponentials_f32)(float *out, float *maximum, float *sum, 
 
 static void LORA_NAME(exponentials_bf16)(uint16_t *out, float *maximum, float *sum, const float *x, size_t n) {
 #define STORE(e, at, width)                                                                                            \
-    if (out) {                                                                                                         \
-        LORA_NAME(shorts) halves = LORA_NAME(rounded)(e);                                                              \
-        if ((width) == LORA_LANES)                                                                                     \
-            __builtin_memcpy(out + (at), &halves, sizeof halves);                                                      \
-        else                                                                                                           \
-            for (size_t lane = 0; lane < (width); lane++) out[(at) + lane] = halves[lane];                             \
-    }
+    if (out) v_store_bf16(out + (at), e, width)
     EXPONENTIALS(STORE);
 #undef STORE
 }
@@ -69,11 +56,17 @@ static void LORA_NAME(scaled_f32)(float *out, const float *x, float factor, size
     for (size_t i = 0; i < n; i++) out[i] = x[i] * factor;
 }
 
-static void LORA_NAME(scaled_bf16)(uint16_t *restrict out, const uint16_t *restrict x, float factor, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = bits_of(float_of((uint32_t)x[i] << 16) * factor);
-        uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
-        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+static void LORA_NAME(scaled_bf16)(uint16_t *out, const uint16_t *x, float factor, size_t n) {
+    size_t i = 0;
+    for (; i + LORA_LANES <= n; i += LORA_LANES) {
+        halves bits;
+        __builtin_memcpy(&bits, x + i, sizeof bits);
+        v_store_bf16(out + i, (floats)(__builtin_convertvector(bits, pairs) << 16) * factor, LORA_LANES);
+    }
+    if (i < n) {
+        halves bits = 0;
+        __builtin_memcpy(&bits, x + i, (n - i) * sizeof *x);
+        v_store_bf16(out + i, (floats)(__builtin_convertvector(bits, pairs) << 16) * factor, n - i);
     }
 }
 
@@ -85,8 +78,7 @@ static void LORA_NAME(scaled_bf16)(uint16_t *restrict out, const uint16_t *restr
 #include <float.h>
 #include <math.h>
 
-#include "half.h"
-
+#define LORA_MULTIPLIES_BF16
 #define LORA_FILE "cross_entropy.c"
 #include "variants.h"
 

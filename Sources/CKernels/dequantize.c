@@ -159,6 +159,37 @@ static int LORA_NAME(dequantize)(float *out, const void *blocks, lora_type type,
     return -1;
 }
 
+#if LORA_LANES == 16
+/// A block of 4 bits has 16 values: they are rounded once and looked up.
+LORA_INLINE void LORA_NAME(sixteen)(uint16_t *restrict out, floats values, const uint8_t *restrict packed) {
+    float unrounded[16];
+    uint16_t rounded[16];
+    v_store(unrounded, values);
+    LORA_NAME(round)(rounded, unrounded, 16);
+    __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)packed));
+    __m256i low = _mm256_and_si256(wide, _mm256_set1_epi16(15)), high = _mm256_srli_epi16(wide, 4);
+    __m512i table = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)rounded));
+    __m512i places = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(places, table));
+}
+
+LORA_INLINE void LORA_NAME(q4_0_bf16)(uint16_t *restrict out, const uint8_t *restrict block) {
+    floats q = __builtin_convertvector(v_lane_numbers() - 8, floats);
+    LORA_NAME(sixteen)(out, LORA_NAME(half)(load_u16(block)) * q, block + 2);
+}
+
+LORA_INLINE void LORA_NAME(q4_1_bf16)(uint16_t *restrict out, const uint8_t *restrict block) {
+    floats scaled = LORA_NAME(half)(load_u16(block)) * __builtin_convertvector(v_lane_numbers(), floats);
+    LORA_NAME(sixteen)(out, scaled + LORA_NAME(half)(load_u16(block + 2)), block + 4);
+}
+
+#define SIXTEEN(function, bytes)                                                                                       \
+    for (size_t b = 0; b < n / 32; b++) LORA_NAME(function##_bf16)(out + b * 32, (const uint8_t *)blocks + b * bytes); \
+    return 0
+#else
+#define SIXTEEN(function, bytes) BLOCKS(function, 32, bytes)
+#endif
+
 #undef BLOCKS
 #define BLOCKS(function, size, bytes)                                                      \
     for (size_t b = 0; b < n / size; b++) {                                                \
@@ -186,8 +217,8 @@ static int LORA_NAME(dequantize_bf16)(uint16_t *out, const void *blocks, lora_ty
         return 0;
     case LORA_BF16: __builtin_memcpy(out, blocks, n * sizeof *out); return 0;
     case LORA_Q8_0: BLOCKS(q8_0, 32, 34);
-    case LORA_Q4_0: BLOCKS(q4_0, 32, 18);
-    case LORA_Q4_1: BLOCKS(q4_1, 32, 20);
+    case LORA_Q4_0: SIXTEEN(q4_0, 18);
+    case LORA_Q4_1: SIXTEEN(q4_1, 20);
     case LORA_Q5_0: BLOCKS(q5_0, 32, 22);
     case LORA_Q5_1: BLOCKS(q5_1, 32, 24);
     case LORA_Q4_K: BLOCKS(q4_k, 256, 144);
@@ -198,6 +229,7 @@ static int LORA_NAME(dequantize_bf16)(uint16_t *out, const void *blocks, lora_ty
 }
 
 #undef BLOCKS
+#undef SIXTEEN
 
 #else
 

@@ -24,6 +24,8 @@ public final class TrainingSetup {
     static let defaultMemory = 3 << 29
     /// What the program takes beside base and buffers.
     static let processMemory = 64 << 20
+    /// A value, its gradient and the optimizer's two moments.
+    static let bytesPerParameter = 16
 
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
     public init(_ options: TrainingOptions) throws {
@@ -43,7 +45,8 @@ public final class TrainingSetup {
             course: options.course, peak: options.learningRate, warmupFraction: options.warmup,
             stepCount: plan.stepCount)
         (adapter, configuration) = try Self.adapter(options, base: base)
-        passPlan = Self.passPlan(options, base: base, datasets: [dataset] + (validation.map { [$0] } ?? []))
+        passPlan = Self.passPlan(
+            options, base: base, adapter: adapter, datasets: [dataset] + (validation.map { [$0] } ?? []))
     }
 
     private static func dataset(
@@ -75,12 +78,13 @@ public final class TrainingSetup {
     }
 
     private static func passPlan(
-        _ options: TrainingOptions, base: BaseModel, datasets: [Dataset]
+        _ options: TrainingOptions, base: BaseModel, adapter: AdapterParameters, datasets: [Dataset]
     ) -> TrainingPass.Plan {
         let examples = datasets.flatMap(\.examples)
         let longest = examples.reduce(1) { max($0, PackedBatch.rowsNeeded(supervised: $1.supervised)) }
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
-        let memory = max(0, (options.maximumMemory ?? defaultMemory) - mapped - processMemory)
+        let taken = mapped + processMemory + adapter.layout.parameterCount * bytesPerParameter
+        let memory = max(0, (options.maximumMemory ?? defaultMemory) - taken)
         return TrainingPass.Plan(
             compute: options.compute, rows: max(longest, rowsPerPass), positions: longest + 1,
             dropout: Float(options.dropout), checkpointing: options.checkpointing, memory: memory)
@@ -93,8 +97,8 @@ extension TrainingSetup {
         guard let allowed = options.maximumMemory else { return }
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
         let buffers = TrainingPass.memory(base.configuration, adapter.layout, passPlan, threads: threads)
-        // Values, gradients and the optimizer's two moments, four bytes each.
-        let needed = mapped + Self.processMemory + buffers + adapter.layout.parameterCount * 16
+        let needed =
+            mapped + Self.processMemory + buffers + adapter.layout.parameterCount * Self.bytesPerParameter
         guard needed > allowed else { return }
         let limit = allowed < 1 << 20 ? "\(allowed) bytes" : "\(allowed >> 20) MiB"
         throw FormatError(

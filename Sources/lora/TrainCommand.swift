@@ -51,7 +51,7 @@ struct TrainCommand: ParsableCommand {
         return "training \(parameters) parameters on \(setup.dataset.examples.count) examples "
             + "(\(setup.dataset.tokenCount) tokens, \(setup.dataset.supervisedCount) supervised), "
             + "\(setup.plan.stepCount) steps; \(setup.options.compute.rawValue) products by \(run.engineName), "
-            + "\(threads) threads\(run.checkpoints ? ", block inputs kept only" : "")"
+            + "\(threads) threads\(run.checkpoints ? ", parts of the forward pass repeated" : "")"
     }
 
     private func report(_ summary: TrainingSummary) {

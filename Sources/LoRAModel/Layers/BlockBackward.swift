@@ -13,7 +13,7 @@ final class BlockBackward {
     private let dAttention: ActivationBuffer  // (T, H·D)
     private let dQueryKeyValue: ActivationBuffer  // (T, (H+2K)·D)
     private let workspaces: [Workspace]
-    private let expansions: Expansions
+    private let expansions: BlockExpansions
 
     private var activations: Activations { forward.activations }
     private var configuration: ModelConfiguration { forward.model.configuration }
@@ -23,14 +23,6 @@ final class BlockBackward {
     private struct Workspace {
         let dNormalized: UnsafeMutablePointer<Float>  // (chunk, C)
         let dActivated: UnsafeMutablePointer<Float>  // (chunk, F)
-    }
-
-    /// Memory for the matrices of one block.
-    private struct Expansions {
-        let queryKeyValue: ExpansionBuffer
-        let attentionOutput: ExpansionBuffer
-        let gateUp: ExpansionBuffer
-        let down: ExpansionBuffer
     }
 
     init(arena: Arena, forward: BlockForward, adapter: TrainedAdapter, attention: SegmentAttention) {
@@ -48,15 +40,7 @@ final class BlockBackward {
                 dNormalized: arena.allocate(ThreadPool.rowChunk * configuration.hiddenSize),
                 dActivated: arena.allocate(ThreadPool.rowChunk * configuration.feedForwardSize))
         }
-        let start = arena.used
-        let buffer = { (shape: (rows: Int, columns: Int)) in
-            ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
-        }
-        let shapes = configuration.matrixShapes
-        expansions = Expansions(
-            queryKeyValue: buffer(shapes.queryKeyValue), attentionOutput: buffer(shapes.attentionOutput),
-            gateUp: buffer(shapes.gateUp), down: buffer(shapes.down))
-        arena.preferLargePages(since: start)
+        expansions = BlockExpansions(arena: arena, configuration: configuration, compute: compute)
     }
 
     static func size(configuration: ModelConfiguration, compute: Compute, rows: Int, threads: Int) -> Int {
@@ -69,9 +53,7 @@ final class BlockBackward {
             + ActivationBuffer.size(compute: compute, rows: rows, width: configuration.hiddenSize)
             + ActivationBuffer.size(
                 compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize)
-            + configuration.matrixShapes.all.reduce(0) {
-                $0 + ExpansionBuffer.size(rows: $1.rows, columns: $1.columns, compute: compute)
-            }
+            + BlockExpansions.size(configuration: configuration, compute: compute)
     }
 
     /// From the gradient of block `index`'s output to that of its input, both in `dx`; the block's A and B gradients ADD

@@ -14,18 +14,10 @@ struct BlockForward {
     let lowRank: any LowRankPlan
     /// Of each thread.
     let workspaces: [Workspace]
-    private let expansions: Expansions
+    private let expansions: BlockExpansions
 
     var pool: ThreadPool { product.pool }
     private var configuration: ModelConfiguration { model.configuration }
-
-    /// Memory for the matrices of one block.
-    private struct Expansions {
-        let queryKeyValue: ExpansionBuffer
-        let attentionOutput: ExpansionBuffer
-        let gateUp: ExpansionBuffer
-        let down: ExpansionBuffer
-    }
 
     /// A matrix of the block at hand.
     enum Weights {
@@ -46,22 +38,12 @@ struct BlockForward {
         workspaces = (0..<product.pool.count).map { _ in
             Workspace(arena: arena, configuration: configuration, compute: compute)
         }
-        let start = arena.used
-        let buffer = { (shape: (rows: Int, columns: Int)) in
-            ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
-        }
-        let shapes = configuration.matrixShapes
-        expansions = Expansions(
-            queryKeyValue: buffer(shapes.queryKeyValue), attentionOutput: buffer(shapes.attentionOutput),
-            gateUp: buffer(shapes.gateUp), down: buffer(shapes.down))
-        arena.preferLargePages(since: start)
+        expansions = BlockExpansions(arena: arena, configuration: configuration, compute: compute)
     }
 
     static func size(configuration: ModelConfiguration, compute: Compute, threads: Int) -> Int {
         threads * Workspace.size(configuration: configuration, compute: compute)
-            + configuration.matrixShapes.all.reduce(0) {
-                $0 + ExpansionBuffer.size(rows: $1.rows, columns: $1.columns, compute: compute)
-            }
+            + BlockExpansions.size(configuration: configuration, compute: compute)
     }
 
     /// Writes the embeddings of `tokens` (T) into the first block's input.

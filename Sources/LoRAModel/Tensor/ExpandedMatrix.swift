@@ -48,3 +48,29 @@ struct ExpansionBuffer {
             of: UInt8.self, count: ExpandedMatrix.size(rows: rows, columns: columns, compute: compute))
     }
 }
+
+/// Memory for the matrices of one block, expanded in one direction.
+struct BlockExpansions {
+    let queryKeyValue: ExpansionBuffer
+    let attentionOutput: ExpansionBuffer
+    let gateUp: ExpansionBuffer
+    let down: ExpansionBuffer
+
+    init(arena: Arena, configuration: ModelConfiguration, compute: Compute) {
+        let (start, shapes) = (arena.used, configuration.matrixShapes)
+        let buffer = { (shape: (rows: Int, columns: Int)) in
+            ExpansionBuffer(arena: arena, rows: shape.rows, columns: shape.columns, compute: compute)
+        }
+        queryKeyValue = buffer(shapes.queryKeyValue)
+        attentionOutput = buffer(shapes.attentionOutput)
+        gateUp = buffer(shapes.gateUp)
+        down = buffer(shapes.down)
+        arena.preferLargePages(since: start)
+    }
+
+    static func size(configuration: ModelConfiguration, compute: Compute) -> Int {
+        configuration.matrixShapes.all.reduce(0) {
+            $0 + ExpansionBuffer.size(rows: $1.rows, columns: $1.columns, compute: compute)
+        }
+    }
+}
