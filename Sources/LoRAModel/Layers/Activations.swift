@@ -5,12 +5,13 @@ final class Activations {
     let tape: Tape
 
     let residual: UnsafeMutablePointer<Float>  // (slots, T, C): input of each block, and the last one's output
-    let middle: UnsafeMutablePointer<Float>  // (slots, T, C): after attention
     let attentionScales: UnsafeMutablePointer<Float>  // (slots, T): 1 / rms
     let feedForwardScales: UnsafeMutablePointer<Float>  // (slots, T)
     let logsumexp: UnsafeMutablePointer<Float>  // (slots, H, T)
     let queryKeyValue: ActivationBuffer  // (slots, T, (H+2K)·D), rotated
     let attention: ActivationBuffer  // (slots, T, H·D)
+    /// What attention adds to the residual stream (slots, T, C).
+    let attentionOutput: TapeBuffer
     let gateUp: TapeBuffer  // (slots, T, 2F)
     /// A x of every pair (slots, sum of a block's ranks, T).
     let lowRank: UnsafeMutablePointer<Float>
@@ -39,7 +40,6 @@ final class Activations {
         let slots = Slots(configuration: configuration, tape: tape)
         let C = configuration.hiddenSize
         residual = arena.allocate(slots.residual * rows * C)
-        middle = arena.allocate(slots.rest * rows * C)
         attentionScales = arena.allocate(slots.rest * rows)
         feedForwardScales = arena.allocate(slots.rest * rows)
         logsumexp = arena.allocate(slots.attention * configuration.headCount * rows)
@@ -49,6 +49,9 @@ final class Activations {
             slots: slots.rest)
         attention = ActivationBuffer(
             arena: arena, compute: compute, rows: rows, width: configuration.querySize, slots: slots.attention)
+        attentionOutput = TapeBuffer(
+            arena: arena, compute: compute, rows: rows, width: C,
+            slots: tape == .everything ? configuration.blockCount : 0)
         gateUp = TapeBuffer(
             arena: arena, compute: compute, rows: rows, width: 2 * configuration.feedForwardSize,
             slots: tape == .everything ? configuration.blockCount : 0)
@@ -61,7 +64,7 @@ final class Activations {
         let slots = Slots(configuration: configuration, tape: tape)
         let C = configuration.hiddenSize
         let floats = [
-            slots.residual * rows * C, slots.rest * rows * C, slots.rest * rows, slots.rest * rows,
+            slots.residual * rows * C, slots.rest * rows, slots.rest * rows,
             slots.attention * configuration.headCount * rows, slots.rest * rankSum * rows,
         ]
         return floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }
@@ -70,6 +73,8 @@ final class Activations {
                 slots: slots.rest)
             + ActivationBuffer.size(
                 compute: compute, rows: rows, width: configuration.querySize, slots: slots.attention)
+            + TapeBuffer.size(
+                compute: compute, rows: rows, width: C, slots: tape == .everything ? configuration.blockCount : 0)
             + TapeBuffer.size(
                 compute: compute, rows: rows, width: 2 * configuration.feedForwardSize,
                 slots: tape == .everything ? configuration.blockCount : 0)
@@ -82,10 +87,6 @@ final class Activations {
     /// (T, C): input of `block`; of the block after the last: the output.
     func residual(_ block: Int) -> UnsafeMutablePointer<Float> {
         residual + (tape == .none ? 0 : block) * rows * configuration.hiddenSize
-    }
-
-    func middle(_ block: Int) -> UnsafeMutablePointer<Float> {
-        middle + slot(block) * rows * configuration.hiddenSize
     }
 
     func attentionScales(_ block: Int) -> UnsafeMutablePointer<Float> { attentionScales + slot(block) * rows }

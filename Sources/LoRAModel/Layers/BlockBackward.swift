@@ -78,7 +78,11 @@ final class BlockBackward {
         let again = repeats ? forward.outputAndGateUpWeights(index, rows: T) : nil
         forward.pool.forEachRowChunk(T) { rows, thread in
             activations.attention.open(activations.attentionSlot(index), rows: rows)
-            if let again { forward.projectAttention(index, rows, again.output, thread: thread) }
+            if let again {
+                forward.projectAttention(index, rows, again.output, thread: thread, rounds: true)
+            } else {
+                forward.recallMiddle(index, rows, thread: thread)
+            }
             feedForward(index, rows, down, gateUp, again: again?.gateUp, thread: thread)
             attentionOutput(index, rows, output, thread: thread)
         }
@@ -134,7 +138,7 @@ final class BlockBackward {
     ) {
         let (block, C, F) = (forward.model.blocks[index], configuration.hiddenSize, configuration.feedForwardSize)
         let first = rows.lowerBound
-        let (middle, scales) = (activations.middle(index) + first * C, activations.feedForwardScales(index) + first)
+        let (middle, scales) = (forward.workspaces[thread].middle, activations.feedForwardScales(index) + first)
         let dNormalized = workspaces[thread].dNormalized
         let scratch = forward.workspaces[thread].gateUp
         scratch.seal(rows: 0..<rows.count)

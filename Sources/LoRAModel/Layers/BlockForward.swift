@@ -72,7 +72,7 @@ struct BlockForward {
             } else {
                 activations.attention.seal(slot, rows: rows)
             }
-            projectAttention(index, rows, output, thread: thread)
+            projectAttention(index, rows, output, thread: thread, rounds: attendsSealed)
             let values = projectGateUp(index, rows, gateUp, thread: thread)
             activations.gateUp.keep(activations.slot(index), rows: rows, scratch: values)
             projectDown(index, rows, down, gateUp: values, thread: thread)
@@ -112,22 +112,41 @@ struct BlockForward {
         )
     }
 
-    /// `activations.middle` from the block's input and what attention gave, in both element types.
-    func projectAttention(_ index: Int, _ rows: Range<Int>, _ weights: Weights, thread: Int) {
-        let (C, slot) = (configuration.hiddenSize, activations.attentionSlot(index))
-        let at = rows.lowerBound * C
-        let (input, middle) = (activations.residual(index) + at, activations.middle(index) + at)
-        let attention = activations.attention
-        middle.update(from: input, count: rows.count * C)
+    /// The workspace's `middle` from the block's input and what attention gave, in both element types; `rounds` as a
+    /// tape does.
+    func projectAttention(_ index: Int, _ rows: Range<Int>, _ weights: Weights, thread: Int, rounds: Bool) {
+        let (attentionSlot, first) = (activations.attentionSlot(index), rows.lowerBound)
+        let (attention, workspace) = (activations.attention, workspaces[thread])
+        let (tape, slot, scratch) = (activations.attentionOutput, activations.slot(index), workspace.attentionOutput)
+        let y = tape.values(slot, row: first, scratch: scratch.values())
         multiply(
-            middle, stride: C, attention.values(slot, row: rows.lowerBound),
-            attention.operand(slot, row: rows.lowerBound), rows: rows.count, weights,
-            thread: thread, accumulate: true)
+            y, stride: tape.width, attention.values(attentionSlot, row: first),
+            attention.operand(attentionSlot, row: first), rows: rows.count, weights, thread: thread, accumulate: false)
         lowRank.add(
-            .outputProjection, index, middle, C, attention.view(slot, row: rows.lowerBound), rows, thread: thread)
+            .outputProjection, index, y, tape.width, attention.view(attentionSlot, row: first), rows, thread: thread)
+        if rounds {
+            tape.keep(slot, rows: rows, scratch: y)
+            scratch.seal(rows: 0..<rows.count)
+            scratch.open(rows: 0..<rows.count)
+        }
+        addInput(index, rows, y, thread: thread)
     }
 
-    /// Gate and up (chunk, 2F) from `activations.middle`; the norm's output stays in the workspace.
+    /// The workspace's `middle` as the tape has it.
+    func recallMiddle(_ index: Int, _ rows: Range<Int>, thread: Int) {
+        let (slot, scratch) = (activations.slot(index), workspaces[thread].attentionOutput.values())
+        activations.attentionOutput.recall(slot, rows: rows, scratch: scratch)
+        let y = activations.attentionOutput.values(slot, row: rows.lowerBound, scratch: scratch)
+        addInput(index, rows, y, thread: thread)
+    }
+
+    private func addInput(_ index: Int, _ rows: Range<Int>, _ y: UnsafePointer<Float>, thread: Int) {
+        let (C, middle) = (configuration.hiddenSize, workspaces[thread].middle)
+        middle.update(from: activations.residual(index) + rows.lowerBound * C, count: rows.count * C)
+        lora_add(middle, y, rows.count * C)
+    }
+
+    /// Gate and up (chunk, 2F) from the workspace's `middle`; the norm's output stays in the workspace.
     func projectGateUp(
         _ index: Int, _ rows: Range<Int>, _ weights: Weights, thread: Int
     ) -> UnsafeMutablePointer<Float> {
@@ -135,8 +154,8 @@ struct BlockForward {
         let y = activations.gateUp.values(
             activations.slot(index), row: first, scratch: workspaces[thread].gateUp.values())
         let normalized = normalize(
-            activations.middle(index) + first * configuration.hiddenSize, block.feedForwardNorm,
-            activations.feedForwardScales(index) + first, rows, thread: thread)
+            workspaces[thread].middle, block.feedForwardNorm, activations.feedForwardScales(index) + first, rows,
+            thread: thread)
         multiply(y, stride: 2 * F, normalized, rows: rows.count, weights, thread: thread)
         let x = normalized.view()
         lowRank.add(.gateProjection, index, y, 2 * F, x, rows, thread: thread)
@@ -152,7 +171,7 @@ struct BlockForward {
         let output = activations.residual(index + 1) + at
         let activated = activate(gateUp, rows, thread: thread)
         activated.seal(rows: 0..<rows.count)
-        output.update(from: activations.middle(index) + at, count: rows.count * C)
+        output.update(from: workspaces[thread].middle, count: rows.count * C)
         multiply(output, stride: C, activated, rows: rows.count, weights, thread: thread, accumulate: true)
         lowRank.add(.downProjection, index, output, C, activated.view(), rows, thread: thread)
     }

@@ -29,7 +29,7 @@ struct LossHead {
     private let weights: ExpansionBuffer
 
     /// Rows at a time at most: enough to pay for expanding the matrix.
-    static let maximumRows = 512
+    static let maximumRows = 384
     /// Bytes of the exponentials at most, but for the rows of a product.
     private static let exponentialBytes = 50_331_648
 
