@@ -29,7 +29,7 @@ struct LossHead {
     private let weights: ExpansionBuffer
 
     /// Rows at a time at most: enough to pay for expanding the matrix.
-    static let maximumRows = 384
+    static let maximumRows = 512
     /// Bytes of the exponentials at most, but for the rows of a product.
     private static let exponentialBytes = 50_331_648
 
@@ -42,7 +42,7 @@ struct LossHead {
             let V = configuration.vocabularySize
             let fitting = LossHead.exponentialBytes / (V * compute.bytes)
             rows = min(MatrixProduct.paddedRows(capacity), LossHead.maximumRows, max(16, fitting / 16 * 16))
-            panel = min(V, 2048)
+            panel = min(V, 1024)
             panelCount = (V + panel - 1) / panel
         }
     }
