@@ -17,7 +17,7 @@ public final class InferencePass {
     private let attention: CachedAttention
     private let gathered: UnsafeMutablePointer<Float>  // (logitRows, C)
     private let scales: UnsafeMutablePointer<Float>  // (logitRows)
-    private let normalized: ActivationBuffer  // (logitRows, C)
+    private let normalized: UnsafeMutablePointer<Float>  // (logitRows, C)
     private let logits: UnsafeMutablePointer<Float>  // (logitRows, V)
 
     /// Rows of logits at a time.
@@ -58,9 +58,8 @@ public final class InferencePass {
             capacity: Activations.size(
                 configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
                 + BlockForward.size(configuration: model.configuration, compute: compute, threads: pool.count)
-                + Arena.size(of: Float.self, count: R * C) + Arena.size(of: Float.self, count: R)
-                + Arena.size(of: Float.self, count: R * V)
-                + ActivationBuffer.size(compute: compute, rows: R, width: C))
+                + 2 * Arena.size(of: Float.self, count: R * C) + Arena.size(of: Float.self, count: R)
+                + Arena.size(of: Float.self, count: R * V))
         product = MatrixProduct(pool: pool, compute: compute, directRows: Self.directRows)
         activations = Activations(
             arena: arena, configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
@@ -71,7 +70,7 @@ public final class InferencePass {
         attention = CachedAttention(configuration: model.configuration, pool: pool, activations: activations)
         gathered = arena.allocate(R * C)
         scales = arena.allocate(R)
-        normalized = ActivationBuffer(arena: arena, compute: compute, rows: R, width: C)
+        normalized = arena.allocate(R * C)
         logits = arena.allocate(R * V)
     }
 
@@ -105,9 +104,8 @@ public final class InferencePass {
             let part = wanted[lower..<min(lower + Self.logitRows, wanted.count)]
             for (index, row) in part.enumerated() { (gathered + index * C).update(from: x + row.row * C, count: C) }
             lora_rmsnorm_forward(
-                normalized.values(), scales, gathered, model.outputNorm, configuration.normEpsilon, part.count, C)
-            normalized.seal(rows: 0..<part.count)
-            product.forwardDirectly(logits, stride: V, normalized.values(), rows: part.count, model.output)
+                normalized, scales, gathered, model.outputNorm, configuration.normEpsilon, part.count, C)
+            product.forwardDirectly(logits, stride: V, normalized, rows: part.count, model.output)
             for (index, row) in part.enumerated() {
                 onLogits(row.chunk, row.indexInChunk, UnsafeBufferPointer(start: logits + index * V, count: V))
             }
