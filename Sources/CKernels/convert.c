@@ -1,27 +1,9 @@
 // Conversions between f32 and the 16-bit formats, to nearest, ties to even; a NaN stays a (quiet) NaN.
 #ifdef LORA_LANES
 
-static void LORA_NAME(f32_to_bf16)(uint16_t *out, const float *x, size_t n) {
-    for (size_t i = 0; i < n;) {
-#ifdef LORA_HAS_BF16
-        for (; i + 16 <= n; i += 16) {
-            __m512 floats = _mm512_loadu_ps(x + i);
-            if (_mm512_fpclass_ps_mask(floats, 0x20)) break;  // the instruction takes subnormals as zeros
-            __m256bh halves = _mm512_cvtneps_pbh(floats);
-            __builtin_memcpy(out + i, &halves, sizeof halves);
-        }
-#endif
-        size_t end = n - i < 16 ? n : i + 16;
-#ifndef LORA_HAS_BF16
-        end = n;
-#endif
-        for (; i < end; i++) {
-            uint32_t bits = bits_of(x[i]);
-            uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
-            out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
-        }
-    }
-}
+#include "round.h"
+
+static void LORA_NAME(f32_to_bf16)(uint16_t *out, const float *x, size_t n) { round_to_bf16(out, x, n); }
 
 static void LORA_NAME(bf16_to_f32)(float *out, const uint16_t *x, size_t n) {
     for (size_t i = 0; i < n; i++) out[i] = float_of((uint32_t)x[i] << 16);

@@ -115,23 +115,7 @@ LORA_INLINE void LORA_NAME(q6_k)(float *restrict out, const uint8_t *restrict bl
 
 // MARK: Rows
 
-/// Rounds to nearest, ties to even; a NaN stays one.
-LORA_INLINE void LORA_NAME(round)(uint16_t *restrict out, const float *restrict x, int n) {
-    int i = 0;
-#ifdef LORA_HAS_BF16
-    for (; i + 16 <= n; i += 16) {
-        __m512 floats = _mm512_loadu_ps(x + i);
-        if (_mm512_fpclass_ps_mask(floats, 0x20)) break;  // the instruction takes subnormals as zeros
-        __m256bh halves = _mm512_cvtneps_pbh(floats);
-        __builtin_memcpy(out + i, &halves, sizeof halves);
-    }
-#endif
-    for (; i < n; i++) {
-        uint32_t bits = bits_of(x[i]);
-        uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded);
-    }
-}
+#include "round.h"
 
 #define BLOCKS(function, size, bytes)                                                                         \
     for (size_t b = 0; b < n / size; b++) LORA_NAME(function)(out + b * size, (const uint8_t *)blocks + b * bytes); \
@@ -165,7 +149,7 @@ LORA_INLINE void LORA_NAME(sixteen)(uint16_t *restrict out, floats values, const
     float unrounded[16];
     uint16_t rounded[16];
     v_store(unrounded, values);
-    LORA_NAME(round)(rounded, unrounded, 16);
+    round_to_bf16(rounded, unrounded, 16);
     __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)packed));
     __m256i low = _mm256_and_si256(wide, _mm256_set1_epi16(15)), high = _mm256_srli_epi16(wide, 4);
     __m512i table = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)rounded));
@@ -195,7 +179,7 @@ LORA_INLINE void LORA_NAME(q4_1_bf16)(uint16_t *restrict out, const uint8_t *res
     for (size_t b = 0; b < n / size; b++) {                                                \
         float values[size];                                                                \
         LORA_NAME(function)(values, (const uint8_t *)blocks + b * bytes);                  \
-        LORA_NAME(round)(out + b * size, values, size);                                    \
+        round_to_bf16(out + b * size, values, size);                                    \
     }                                                                                      \
     return 0
 
@@ -206,13 +190,13 @@ static int LORA_NAME(dequantize_bf16)(uint16_t *out, const void *blocks, lora_ty
         for (size_t i = 0; i < n; i++) {
             float value;
             __builtin_memcpy(&value, bytes + 4 * i, sizeof value);
-            LORA_NAME(round)(out + i, &value, 1);
+            round_to_bf16(out + i, &value, 1);
         }
         return 0;
     case LORA_F16:
         for (size_t i = 0; i < n; i++) {
             float value = from_half(load_u16(bytes + 2 * i));
-            LORA_NAME(round)(out + i, &value, 1);
+            round_to_bf16(out + i, &value, 1);
         }
         return 0;
     case LORA_BF16: __builtin_memcpy(out, blocks, n * sizeof *out); return 0;

@@ -8,13 +8,6 @@ static void LORA_NAME(add)(float *out, const float *x, size_t n) {
     }
 }
 
-static void LORA_NAME(scale)(float *out, float s, size_t n) {
-    for (size_t i = 0; i < n; i += LORA_LANES) {
-        size_t width = n - i < LORA_LANES ? n - i : LORA_LANES;
-        v_store_up_to(out + i, v_load_up_to(out + i, width) * s, width);
-    }
-}
-
 /// Sixteen chains in every variant: squares of floats are exact in double, so all variants agree bit for bit.
 static double LORA_NAME(sum_of_squares)(const float *x, size_t n) {
     sixteen_doubles sums = 0;
@@ -54,13 +47,10 @@ typedef double sixteen_doubles __attribute__((ext_vector_type(16)));
 #include "variants.h"
 
 LORA_DISPATCH(add);
-LORA_DISPATCH(scale);
 LORA_DISPATCH(sum_of_squares);
 LORA_DISPATCH(all_finite);
 
 void lora_add(float *out, const float *x, size_t n) { LORA_CALL(add)(out, x, n); }
-
-void lora_scale(float *out, float s, size_t n) { LORA_CALL(scale)(out, s, n); }
 
 double lora_sum_of_squares(const float *x, size_t n) { return LORA_CALL(sum_of_squares)(x, n); }
 

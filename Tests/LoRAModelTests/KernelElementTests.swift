@@ -14,7 +14,7 @@ extension KernelTests {
                 lora_add(&out, b, n)
                 #expect(out == zip(a, b).map { $0 + $1 } + [7])
                 out = a + [7]
-                lora_scale(&out, 0.3, n)
+                lora_scaled_f32(&out, a, 0.3, n)
                 #expect(out == a.map { $0 * 0.3 } + [7])
                 let squares = a.reduce(0.0) { $0 + Double($1) * Double($1) }
                 // Double precision in another order.

@@ -172,8 +172,6 @@ void lora_dropout_backward(float *dx, const float *dout, float p, uint64_t seed,
 
 /// out (n) ADDS x.
 void lora_add(float *out, const float *x, size_t n);
-/// out (n) multiplied by s.
-void lora_scale(float *out, float s, size_t n);
 /// Sum of squares in double precision, in a fixed order.
 double lora_sum_of_squares(const float *x, size_t n);
 /// 1 when every element is finite, else 0.
