@@ -58,10 +58,18 @@ let package = Package(
             ],
             swiftSettings: swiftSettings
         ),
+        .target(
+            name: "LoRAConversion",
+            dependencies: [
+                "LoRAFormats", "LoRAText", "LoRAModel",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            swiftSettings: swiftSettings
+        ),
         .executableTarget(
             name: "lora",
             dependencies: [
-                "LoRAFormats", "LoRAText", "LoRAModel", "LoRATraining",
+                "LoRAFormats", "LoRAText", "LoRAModel", "LoRATraining", "LoRAConversion",
                 .product(name: "OrderedCollections", package: "swift-collections"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -87,6 +95,15 @@ let package = Package(
             name: "LoRATrainingTests",
             dependencies: [
                 "LoRATraining", "LoRAModel", "LoRAText", "LoRAFormats",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            exclude: ["Goldens"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "LoRAConversionTests",
+            dependencies: [
+                "LoRAConversion", "LoRAModel", "LoRAText", "LoRAFormats",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],

@@ -14,6 +14,7 @@ struct LoRACommand: ParsableCommand {
         version: toolVersion,
         subcommands: [
             TrainCommand.self, EvalCommand.self, GenerateCommand.self, InspectCommand.self, TokenizeCommand.self,
+            ImportCommand.self, ExportCommand.self, MergeCommand.self, UnmergeCommand.self,
         ])
 
     /// Runs the command that the arguments name. A failure is one line on standard error, whatever a file or a template
