@@ -143,18 +143,33 @@ static int LORA_NAME(dequantize)(float *out, const void *blocks, lora_type type,
     return -1;
 }
 
+/// out (n) = x as `round_to_bf16` does. Scales are f16 and what they multiply is whole, so no value is subnormal in f32.
+LORA_INLINE void LORA_NAME(round_values)(uint16_t *restrict out, const float *restrict x, size_t n) {
+#ifdef LORA_HAS_BF16
+    for (size_t i = 0; i < n; i += 16) {
+        __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+        __builtin_memcpy(out + i, &rounded, sizeof rounded);
+    }
+#else
+    round_to_bf16(out, x, n);
+#endif
+}
+
 #if LORA_LANES == 16
 /// A block of 4 bits has 16 values: they are rounded once and looked up.
 LORA_INLINE void LORA_NAME(sixteen)(uint16_t *restrict out, floats values, const uint8_t *restrict packed) {
+    __m256i rounded;
+#ifdef LORA_HAS_BF16
+    rounded = (__m256i)_mm512_cvtneps_pbh((__m512)values);
+#else
     float unrounded[16];
-    uint16_t rounded[16];
     v_store(unrounded, values);
-    round_to_bf16(rounded, unrounded, 16);
+    round_to_bf16((uint16_t *)&rounded, unrounded, 16);
+#endif
     __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)packed));
     __m256i low = _mm256_and_si256(wide, _mm256_set1_epi16(15)), high = _mm256_srli_epi16(wide, 4);
-    __m512i table = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)rounded));
     __m512i places = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(places, table));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(places, _mm512_castsi256_si512(rounded)));
 }
 
 LORA_INLINE void LORA_NAME(q4_0_bf16)(uint16_t *restrict out, const uint8_t *restrict block) {
@@ -168,7 +183,10 @@ LORA_INLINE void LORA_NAME(q4_1_bf16)(uint16_t *restrict out, const uint8_t *res
 }
 
 #define SIXTEEN(function, bytes)                                                                                       \
-    for (size_t b = 0; b < n / 32; b++) LORA_NAME(function##_bf16)(out + b * 32, (const uint8_t *)blocks + b * bytes); \
+    for (size_t b = 0; b < n / 32; b++) {                                                                              \
+        __builtin_prefetch((const uint8_t *)blocks + b * bytes + 2048);                                                \
+        LORA_NAME(function##_bf16)(out + b * 32, (const uint8_t *)blocks + b * bytes);                                 \
+    }                                                                                                                  \
     return 0
 #else
 #define SIXTEEN(function, bytes) BLOCKS(function, 32, bytes)
@@ -178,8 +196,9 @@ LORA_INLINE void LORA_NAME(q4_1_bf16)(uint16_t *restrict out, const uint8_t *res
 #define BLOCKS(function, size, bytes)                                                      \
     for (size_t b = 0; b < n / size; b++) {                                                \
         float values[size];                                                                \
+        __builtin_prefetch((const uint8_t *)blocks + b * bytes + 2048);                    \
         LORA_NAME(function)(values, (const uint8_t *)blocks + b * bytes);                  \
-        round_to_bf16(out + b * size, values, size);                                    \
+        LORA_NAME(round_values)(out + b * size, values, size);                             \
     }                                                                                      \
     return 0
 

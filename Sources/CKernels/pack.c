@@ -11,7 +11,10 @@ LORA_INLINE void LORA_NAME(pack_dwords)(float *to, const float *rows, size_t row
             for (int k = 0; k < LORA_LANES; k++) m[k] = v_load(rows + (i + (size_t)k) * row + j);
             v_transpose(m);
 #pragma clang loop unroll(full)
-            for (int k = 0; k < LORA_LANES; k++) v_store(to + (j + (size_t)k) * 64 + i, m[k]);
+            for (int k = 0; k < LORA_LANES; k++) {
+                __builtin_prefetch(to + (j + LORA_LANES * 2 + (size_t)k) * 64 + i, 1);
+                v_store(to + (j + (size_t)k) * 64 + i, m[k]);
+            }
         }
 }
 
@@ -30,15 +33,30 @@ static void LORA_NAME(pack_terms_f32)(float *out, size_t block, const float *row
             __builtin_memcpy(out + n / 64 * block + k * 64, rows + k * row + n, 64 * sizeof(float));
 }
 
+/// to (64) = the 32 of `even` and of `odd` in turn.
+LORA_INLINE void LORA_NAME(weave)(uint16_t *restrict to, const uint16_t *restrict even, const uint16_t *restrict odd) {
+#if LORA_LANES == 16
+    // Dword i takes word i of each: 32 names the second operand's first.
+    __m512i places = _mm512_add_epi32((__m512i)(v_lane_numbers() * 0x10001), _mm512_set1_epi32(32 << 16));
+    __m512i e = _mm512_loadu_si512(even), o = _mm512_loadu_si512(odd);
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(e, places, o));
+    _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi16(e, _mm512_add_epi16(places, _mm512_set1_epi16(16)), o));
+#else
+    for (size_t i = 0; i < 32; i++) {
+        to[2 * i] = even[i];
+        to[2 * i + 1] = odd[i];
+    }
+#endif
+}
+
 static void LORA_NAME(pack_terms_bf16)(uint16_t *out, size_t block, const uint16_t *rows, size_t row, size_t N) {
     for (size_t n = 0; n < N; n += 64)
         for (size_t k = 0; k < 16; k += 2) {
-            const uint16_t *restrict even = rows + k * row + n, *restrict odd = even + row;
-            uint16_t *restrict to = out + n / 64 * block + k * 64;
-            for (size_t i = 0; i < 64; i++) {
-                to[2 * i] = even[i];
-                to[2 * i + 1] = odd[i];
-            }
+            const uint16_t *even = rows + k * row + n, *odd = even + row;
+            uint16_t *to = out + n / 64 * block + k * 64;
+            for (int line = 0; line < 4; line++) __builtin_prefetch(to + block + line * 32, 1);
+            LORA_NAME(weave)(to, even, odd);
+            LORA_NAME(weave)(to + 64, even + 32, odd + 32);
         }
 }
 

@@ -24,6 +24,9 @@ public final class Trainer {
     private let maximumGradientNorm: Float
     private let seed: UInt64
     private let gradients: UnsafeMutablePointer<Float>  // (parameterCount)
+    private let sums: UnsafeMutableBufferPointer<Double>  // of squares of gradients, by piece
+    /// Gradients of a piece of their norm.
+    private static let normPiece = 1 << 18
     private var count: Int { pass.adapter.layout.parameterCount }
 
     /// - Parameter maximumGradientNorm: gradients are scaled down to this norm; 0 for never.
@@ -36,14 +39,21 @@ public final class Trainer {
         optimizer = AdamW(count: pass.adapter.layout.parameterCount, weightDecay: weightDecay)
         gradients = .allocate(capacity: count)
         gradients.initialize(repeating: 0, count: count)
+        sums = .allocate(capacity: (count + Self.normPiece - 1) / Self.normPiece)
+        sums.initialize(repeating: 0)
     }
 
-    deinit { gradients.deallocate() }
+    deinit {
+        gradients.deallocate()
+        sums.deallocate()
+    }
 
     /// One optimizer step over `examples`.
     /// - Throws: `TrainingError.diverged` when loss or gradients are not finite; the adapter is then as before.
     public func step(_ examples: [Example], learningRate: Double) throws(TrainingError) -> StepReport {
-        gradients.update(repeating: 0, count: count)
+        pool.forEachRange(of: count, multiple: 64) { range, _ in
+            (gradients + range.lowerBound).update(repeating: 0, count: range.count)
+        }
         let supervised = examples.reduce(0) { $0 + $1.supervisedCount }
         let number = optimizer.steps + 1
         var loss = 0.0
@@ -52,7 +62,7 @@ public final class Trainer {
             loss += pass.run(batch, gradients: gradients, scale: 1 / Float(supervised), dropoutSeed: stream.next())
         }
         loss /= Double(supervised)
-        let norm = lora_sum_of_squares(gradients, count).squareRoot()
+        let norm = gradientNorm()
         guard loss.isFinite, norm.isFinite else { throw .diverged(step: number, loss: loss, gradientNorm: norm) }
         optimizer.step(
             pass.adapter.values, gradients, gradientScale: clipping(norm), learningRate: Float(learningRate),
@@ -60,6 +70,15 @@ public final class Trainer {
         return StepReport(
             step: number, loss: loss, gradientNorm: norm, learningRate: learningRate,
             tokens: examples.reduce(0) { $0 + $1.tokens.count }, supervisedTokens: supervised)
+    }
+
+    /// Summed in pieces whose number does not depend on the threads, so that neither does the norm.
+    private func gradientNorm() -> Double {
+        pool.forEachTask(sums.count) { piece, _ in
+            let first = piece * Self.normPiece
+            sums[piece] = lora_sum_of_squares(gradients + first, min(Self.normPiece, count - first))
+        }
+        return sums.reduce(0, +).squareRoot()
     }
 
     /// The gradients of the last step before clipping, for tests.

@@ -77,7 +77,9 @@ final class BlockBackward {
         let output = product.expand(block.attentionOutput, .backward, into: expansions.attentionOutput)
         let again = repeats ? forward.outputAndGateUpWeights(index, rows: T) : nil
         forward.pool.forEachRowChunk(T) { rows, thread in
-            activations.attention.open(activations.attentionSlot(index), rows: rows)
+            if adapter.readsValues(.outputProjection, index) {
+                activations.attention.open(activations.attentionSlot(index), rows: rows)
+            }
             if let again {
                 forward.projectAttention(index, rows, again.output, thread: thread, rounds: true)
             } else {
@@ -97,57 +99,76 @@ final class BlockBackward {
         let dActivated = workspaces[thread].dActivated
         dx.seal(rows: rows)
         product.multiply(dActivated, dx.operand(row: first), rows: rows.count, down, thread: thread)
-        let values = self.gateUp(index, rows, again: again, thread: thread)
+        let repeated = again.map { repeatGateUp(index, rows, $0, thread: thread) }
         if adapter.reaches(.downProjection, index) {
-            let activated = forward.activate(values, rows, thread: thread)
-            activated.seal(rows: 0..<rows.count)
+            for row in 0..<rows.count {
+                let gateUp = self.gateUp(index, first, row: row, repeated: repeated, thread: thread)
+                forward.activate(gateUp, index, row: row, thread: thread)
+            }
+            let activated = forward.workspaces[thread].activated.view()
             adapter.addGradients(
-                .downProjection, index, dx: dActivated, dy: dx.view(row: first), activated.view(), rows, thread: thread)
+                .downProjection, index, dx: dActivated, dy: dx.view(row: first), activated, rows, thread: thread)
         }
         for row in 0..<rows.count {
-            let gate = values + row * 2 * F
+            let gate = self.gateUp(index, first, row: row, repeated: repeated, thread: thread)
             lora_swiglu_backward(gate, gate + F, dActivated + row * F, gate, gate + F, F)
+            forward.workspaces[thread].gateUp.seal(row: row, gate)
         }
-        backThroughGateUp(index, rows, dGateUp: values, gateUp, thread: thread)
+        backThroughGateUp(index, rows, gateUp, thread: thread)
     }
 
-    /// Gate and up as the tape has them, or computed again.
-    private func gateUp(
-        _ index: Int, _ rows: Range<Int>, again: BlockForward.Weights?, thread: Int
+    /// Gate and up (chunk, 2F) again, which the tape lacks, and what the down projection's branch kept of them.
+    private func repeatGateUp(
+        _ index: Int, _ rows: Range<Int>, _ weights: BlockForward.Weights, thread: Int
     ) -> UnsafeMutablePointer<Float> {
-        let scratch = forward.workspaces[thread].gateUp
-        if let again {
-            let values = forward.projectGateUp(index, rows, again, thread: thread)
-            if adapter.reaches(.downProjection, index) {
-                let activated = forward.activate(values, rows, thread: thread)
-                activated.seal(rows: 0..<rows.count)
-                adapter.project(.downProjection, index, activated.view(), rows, thread: thread)
+        let (F, scratch) = (configuration.feedForwardSize, forward.workspaces[thread].gateUp)
+        let values = forward.projectGateUp(index, rows, weights, thread: thread)
+        if adapter.reaches(.downProjection, index) {
+            for row in 0..<rows.count {
+                forward.activate(values + row * 2 * F, index, row: row, thread: thread)
             }
-            // Rounded, so that a short tape gives the gradients of a long one.
-            scratch.seal(rows: 0..<rows.count)
-            scratch.open(rows: 0..<rows.count)
-            return values
+            let activated = forward.workspaces[thread].activated.view()
+            adapter.project(.downProjection, index, activated, rows, thread: thread)
         }
-        let slot = activations.slot(index)
-        activations.gateUp.recall(slot, rows: rows, scratch: scratch.values())
-        return activations.gateUp.values(slot, row: rows.lowerBound, scratch: scratch.values())
+        // Rounded, so that a short tape gives the gradients of a long one.
+        for row in 0..<rows.count {
+            scratch.seal(rows: row..<row + 1)
+            scratch.open(rows: row..<row + 1)
+        }
+        return values
+    }
+
+    /// Gate and up (2F) of the chunk's row `row`, to be overwritten with their gradients: repeated, or as the tape has
+    /// them. All rows take turns in one place where nobody reads the gradients in f32.
+    private func gateUp(
+        _ index: Int, _ first: Int, row: Int, repeated: UnsafeMutablePointer<Float>?, thread: Int
+    ) -> UnsafeMutablePointer<Float> {
+        if let repeated { return repeated + row * 2 * configuration.feedForwardSize }
+        let keepsValues = adapter.readsValues(.gateProjection, index) || adapter.readsValues(.upProjection, index)
+        let scratch = forward.workspaces[thread].gateUp.values(row: keepsValues ? row : 0)
+        let (tape, slot) = (activations.gateUp, activations.slot(index))
+        tape.recall(slot, rows: first + row..<first + row + 1, scratch: scratch)
+        return tape.values(slot, row: first + row, scratch: scratch)
     }
 
     private func backThroughGateUp(
-        _ index: Int, _ rows: Range<Int>, dGateUp: UnsafeMutablePointer<Float>, _ weights: ExpandedMatrix, thread: Int
+        _ index: Int, _ rows: Range<Int>, _ weights: ExpandedMatrix, thread: Int
     ) {
         let (block, C, F) = (forward.model.blocks[index], configuration.hiddenSize, configuration.feedForwardSize)
         let first = rows.lowerBound
         let (middle, scales) = (forward.workspaces[thread].middle, activations.feedForwardScales(index) + first)
         let dNormalized = workspaces[thread].dNormalized
         let scratch = forward.workspaces[thread].gateUp
-        scratch.seal(rows: 0..<rows.count)
-        // In f32 the values may be on the tape.
-        let operand = product.compute == .f32 ? UnsafeRawPointer(dGateUp) : scratch.operand()
+        // In f32 the gradients may be on the tape.
+        let values = activations.gateUp.values(activations.slot(index), row: first, scratch: scratch.values())
+        let operand = product.compute == .f32 ? UnsafeRawPointer(values) : scratch.operand()
         product.multiply(dNormalized, operand, rows: rows.count, weights, thread: thread)
         if adapter.reaches(.gateProjection, index) || adapter.reaches(.upProjection, index) {
-            let x = forward.normalize(middle, block.feedForwardNorm, scales, rows, thread: thread).view()
-            let dy = ActivationRows(values: dGateUp, operand: operand, stride: 2 * F)
+            let keepsValues = forward.feedForwardReadsValues(index)
+            let x = forward.normalize(
+                middle, block.feedForwardNorm, scales, rows, thread: thread, keepsValues: keepsValues
+            ).view()
+            let dy = ActivationRows(values: values, operand: operand, stride: 2 * F)
             adapter.addGradients(.gateProjection, index, dx: dNormalized, dy: dy, x, rows, thread: thread)
             adapter.addGradients(
                 .upProjection, index, dx: dNormalized, dy: dy.columns(from: F, product.compute), x, rows,
@@ -186,7 +207,10 @@ final class BlockBackward {
             if let weights, let dNormalized {
                 product.multiply(dNormalized, dy.operand, rows: rows.count, weights, thread: thread)
             }
-            let x = forward.normalize(input, block.attentionNorm, scales, rows, thread: thread).view()
+            let keepsValues = forward.attentionReadsValues(index)
+            let x = forward.normalize(
+                input, block.attentionNorm, scales, rows, thread: thread, keepsValues: keepsValues
+            ).view()
             adapter.addGradients(.queryProjection, index, dx: dNormalized, dy: dy, x, rows, thread: thread)
             let (dKeys, dValues) = (dy.columns(from: Q, product.compute), dy.columns(from: Q + KV, product.compute))
             adapter.addGradients(.keyProjection, index, dx: dNormalized, dy: dKeys, x, rows, thread: thread)

@@ -23,6 +23,8 @@ struct BlockForward {
     enum Weights {
         case expanded(ExpandedMatrix)
         case stored(StackedMatrix)
+
+        var areStored: Bool { if case .stored = self { true } else { false } }
     }
 
     init(
@@ -68,13 +70,12 @@ struct BlockForward {
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
             if attendsSealed {
-                activations.attention.open(slot, rows: rows)
+                if lowRank.readsValues(.outputProjection, index) { activations.attention.open(slot, rows: rows) }
             } else {
                 activations.attention.seal(slot, rows: rows)
             }
             projectAttention(index, rows, output, thread: thread, rounds: attendsSealed)
             let values = projectGateUp(index, rows, gateUp, thread: thread)
-            activations.gateUp.keep(activations.slot(index), rows: rows, scratch: values)
             projectDown(index, rows, down, gateUp: values, thread: thread)
         }
     }
@@ -92,7 +93,8 @@ struct BlockForward {
             let (first, y) = (rows.lowerBound, buffer.values(slot, row: rows.lowerBound))
             let input = activations.residual(index) + first * configuration.hiddenSize
             let normalized = normalize(
-                input, block.attentionNorm, activations.attentionScales(index) + first, rows, thread: thread)
+                input, block.attentionNorm, activations.attentionScales(index) + first, rows, thread: thread,
+                keepsValues: weights.areStored || attentionReadsValues(index))
             multiply(y, stride: buffer.width, normalized, rows: rows.count, weights, thread: thread)
             let x = normalized.view()
             lowRank.add(.queryProjection, index, y, buffer.width, x, rows, thread: thread)
@@ -124,26 +126,32 @@ struct BlockForward {
             attention.operand(attentionSlot, row: first), rows: rows.count, weights, thread: thread, accumulate: false)
         lowRank.add(
             .outputProjection, index, y, tape.width, attention.view(attentionSlot, row: first), rows, thread: thread)
-        if rounds {
-            tape.keep(slot, rows: rows, scratch: y)
-            scratch.seal(rows: 0..<rows.count)
-            scratch.open(rows: 0..<rows.count)
+        for row in 0..<rows.count {
+            if rounds {
+                tape.keep(slot, row: first + row, y + row * tape.width)
+                scratch.seal(rows: row..<row + 1)
+                scratch.open(rows: row..<row + 1)
+            }
+            addInput(index, first, row: row, y + row * tape.width, thread: thread)
         }
-        addInput(index, rows, y, thread: thread)
     }
 
     /// The workspace's `middle` as the tape has it.
     func recallMiddle(_ index: Int, _ rows: Range<Int>, thread: Int) {
         let (slot, scratch) = (activations.slot(index), workspaces[thread].attentionOutput.values())
-        activations.attentionOutput.recall(slot, rows: rows, scratch: scratch)
-        let y = activations.attentionOutput.values(slot, row: rows.lowerBound, scratch: scratch)
-        addInput(index, rows, y, thread: thread)
+        for row in 0..<rows.count {
+            let at = rows.lowerBound + row
+            activations.attentionOutput.recall(slot, rows: at..<at + 1, scratch: scratch)
+            let y = activations.attentionOutput.values(slot, row: at, scratch: scratch)
+            addInput(index, rows.lowerBound, row: row, y, thread: thread)
+        }
     }
 
-    private func addInput(_ index: Int, _ rows: Range<Int>, _ y: UnsafePointer<Float>, thread: Int) {
-        let (C, middle) = (configuration.hiddenSize, workspaces[thread].middle)
-        middle.update(from: activations.residual(index) + rows.lowerBound * C, count: rows.count * C)
-        lora_add(middle, y, rows.count * C)
+    /// One row of the workspace's `middle`: y (C) added to the block's input.
+    private func addInput(_ index: Int, _ first: Int, row: Int, _ y: UnsafePointer<Float>, thread: Int) {
+        let (C, middle) = (configuration.hiddenSize, workspaces[thread].middle + row * configuration.hiddenSize)
+        middle.update(from: activations.residual(index) + (first + row) * C, count: C)
+        lora_add(middle, y, C)
     }
 
     /// Gate and up (chunk, 2F) from the workspace's `middle`; the norm's output stays in the workspace.
@@ -155,7 +163,7 @@ struct BlockForward {
             activations.slot(index), row: first, scratch: workspaces[thread].gateUp.values())
         let normalized = normalize(
             workspaces[thread].middle, block.feedForwardNorm, activations.feedForwardScales(index) + first, rows,
-            thread: thread)
+            thread: thread, keepsValues: weights.areStored || feedForwardReadsValues(index))
         multiply(y, stride: 2 * F, normalized, rows: rows.count, weights, thread: thread)
         let x = normalized.view()
         lowRank.add(.gateProjection, index, y, 2 * F, x, rows, thread: thread)
@@ -163,14 +171,18 @@ struct BlockForward {
         return y
     }
 
-    /// The next block's input.
+    /// The next block's input; gate and up go onto the tape on the way.
     private func projectDown(
         _ index: Int, _ rows: Range<Int>, _ weights: Weights, gateUp: UnsafePointer<Float>, thread: Int
     ) {
-        let (C, at) = (configuration.hiddenSize, rows.lowerBound * configuration.hiddenSize)
-        let output = activations.residual(index + 1) + at
-        let activated = activate(gateUp, rows, thread: thread)
-        activated.seal(rows: 0..<rows.count)
+        let (C, F, first) = (configuration.hiddenSize, configuration.feedForwardSize, rows.lowerBound)
+        let (output, activated) = (activations.residual(index + 1) + first * C, workspaces[thread].activated)
+        let slot = activations.slot(index)
+        for row in 0..<rows.count {
+            let values = gateUp + row * 2 * F
+            activations.gateUp.keep(slot, row: first + row, values)
+            activate(values, index, row: row, thread: thread, readsValues: weights.areStored)
+        }
         output.update(from: workspaces[thread].middle, count: rows.count * C)
         multiply(output, stride: C, activated, rows: rows.count, weights, thread: thread, accumulate: true)
         lowRank.add(.downProjection, index, output, C, activated.view(), rows, thread: thread)
@@ -178,26 +190,41 @@ struct BlockForward {
 
     // MARK: Steps of a chunk
 
-    /// silu(gate) * up in the workspace, in f32.
-    func activate(_ gateUp: UnsafePointer<Float>, _ rows: Range<Int>, thread: Int) -> ActivationBuffer {
+    /// One row of silu(gate) * up in the workspace, row by row because a row fits the first cache: in products' elements,
+    /// and in f32 too where the branch or the product reads that.
+    func activate(
+        _ gateUp: UnsafePointer<Float>, _ index: Int, row: Int, thread: Int, readsValues: Bool = false
+    ) {
         let (F, activated) = (configuration.feedForwardSize, workspaces[thread].activated)
-        for row in 0..<rows.count {
-            let gate = gateUp + row * 2 * F
-            lora_swiglu_forward(activated.values(row: row), gate, gate + F, F)
-        }
-        return activated
+        let keepsValues = readsValues || product.compute == .f32 || lowRank.readsValues(.downProjection, index)
+        let values = activated.values(row: keepsValues ? row : 0)
+        lora_swiglu_forward(values, gateUp, gateUp + F, F)
+        activated.seal(row: row, values)
     }
 
-    /// The norm of rows of x in the workspace, in both element types.
+    /// The norm of rows of x in the workspace: in products' elements, and in f32 where `keepsValues`.
     func normalize(
         _ x: UnsafePointer<Float>, _ weight: [Float], _ scales: UnsafeMutablePointer<Float>, _ rows: Range<Int>,
-        thread: Int
+        thread: Int, keepsValues: Bool
     ) -> ActivationBuffer {
-        let normalized = workspaces[thread].normalized
-        lora_rmsnorm_forward(
-            normalized.values(), scales, x, weight, configuration.normEpsilon, rows.count, configuration.hiddenSize)
-        normalized.seal(rows: 0..<rows.count)
+        let (C, normalized) = (configuration.hiddenSize, workspaces[thread].normalized)
+        for row in 0..<rows.count {
+            let values = normalized.values(row: keepsValues || product.compute == .f32 ? row : 0)
+            lora_rmsnorm_forward(values, scales + row, x + row * C, weight, configuration.normEpsilon, 1, C)
+            normalized.seal(row: row, values)
+        }
         return normalized
+    }
+
+    /// Whether a branch on the attention norm's output reads f32.
+    func attentionReadsValues(_ index: Int) -> Bool {
+        lowRank.readsValues(.queryProjection, index) || lowRank.readsValues(.keyProjection, index)
+            || lowRank.readsValues(.valueProjection, index)
+    }
+
+    /// Whether a branch on the feed-forward norm's output reads f32.
+    func feedForwardReadsValues(_ index: Int) -> Bool {
+        lowRank.readsValues(.gateProjection, index) || lowRank.readsValues(.upProjection, index)
     }
 
     private func rotate(_ y: UnsafeMutablePointer<Float>, _ positions: [Int32], _ rows: Range<Int>) {
@@ -246,6 +273,9 @@ struct BlockForward {
 protocol LowRankPlan {
     /// Readies the branches of `block`.
     func prepare(_ block: Int)
+
+    /// Whether the branch of `target` in `block` reads rows in f32 rather than in products' elements.
+    func readsValues(_ target: TargetModule, _ block: Int) -> Bool
 
     /// y, rows `yStride` apart, ADDS the branch of `target` in `block` on x (rows, in). Both are at the first of the rows.
     func add(

@@ -28,6 +28,8 @@ final class GroupedAdapters: LowRankPlan {
 
     func prepare(_ block: Int) {}
 
+    func readsValues(_ target: TargetModule, _ block: Int) -> Bool { !groups.isEmpty }
+
     func add(
         _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
         _ rows: Range<Int>, thread: Int

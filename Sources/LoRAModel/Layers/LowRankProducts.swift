@@ -83,10 +83,11 @@ final class LowRankProducts {
                 order: .outputRows(stride: pair.rank), accumulate: true), thread: thread)
     }
 
-    /// dA (r, in) and the transpose of dB (r, out), which stands in its place, ADD; so does dx unless nil.
+    /// dA (r, in) and the transpose of dB (r, out), which stands in its place, ADD unless `overwrites`; dx ADDS unless nil.
     func backward(
         _ pair: LowRankPair, dx: UnsafeMutablePointer<Float>?, gradients: UnsafeMutablePointer<Float>,
-        dh: UnsafeMutablePointer<Float>, dy: ActivationRows, h: UnsafePointer<Float>, _ x: ActivationRows, rows T: Int,
+        overwrites: Bool, dh: UnsafeMutablePointer<Float>, dy: ActivationRows, h: UnsafePointer<Float>,
+        _ x: ActivationRows, rows T: Int,
         thread: Int
     ) {
         let (r, M) = (pair.rank, MatrixProduct.paddedRows(T))
@@ -95,8 +96,9 @@ final class LowRankProducts {
             .init(
                 M: M, N: r, K: pair.outputs, xStride: dy.stride, yStride: r, order: .termRows(stride: r),
                 accumulate: false), thread: thread)
-        addGradient(gradients + pair.countA, h, dy, pair, columns: pair.outputs, rows: T, thread: thread)
-        addGradient(gradients, dh, x, pair, columns: pair.inputs, rows: T, thread: thread)
+        gradient(
+            gradients + pair.countA, h, dy, pair, columns: pair.outputs, rows: T, adds: !overwrites, thread: thread)
+        gradient(gradients, dh, x, pair, columns: pair.inputs, rows: T, adds: !overwrites, thread: thread)
         guard let dx else { return }
         product.multiply(
             dx, scaled(dh, pair, rows: T, thread: thread), matrixA(pair),
@@ -105,10 +107,10 @@ final class LowRankProducts {
                 accumulate: true), thread: thread)
     }
 
-    /// sum (r, columns) ADDS s times the transpose of h (rows, r) times other (rows, columns).
-    private func addGradient(
+    /// sum (r, columns) overwritten or added to: s times the transpose of h (rows, r) times other (rows, columns).
+    private func gradient(
         _ sum: UnsafeMutablePointer<Float>, _ h: UnsafePointer<Float>, _ other: ActivationRows, _ pair: LowRankPair,
-        columns: Int, rows T: Int, thread: Int
+        columns: Int, rows T: Int, adds: Bool, thread: Int
     ) {
         // The columns of the transpose that no row fills are zero, whatever the other's rows there hold.
         let (transposed, K) = (workspaces[thread].transposed, MatrixProduct.paddedRows(T))
@@ -117,7 +119,7 @@ final class LowRankProducts {
             sum, UnsafeRawPointer(transposed), other.operand,
             .init(
                 M: pair.rank, N: columns, K: K, xStride: K, yStride: columns, order: .termRows(stride: other.stride),
-                accumulate: true), thread: thread)
+                accumulate: adds), thread: thread)
     }
 
     /// s times rows of rank r, rounded.

@@ -10,6 +10,9 @@ final class TrainedAdapter: LowRankPlan {
     private let rankOffsets: [Int: Int]
     /// (threads, largest block): gradients of one block.
     private let partial: [UnsafeMutablePointer<Float>]
+    /// Whether a product has written a pair's gradients in the block at hand: (threads, targets). The first one
+    /// overwrites what the last block left; kernels add to zeros.
+    private let written: [UnsafeMutablePointer<Bool>]
     private let dLowRank: [UnsafeMutablePointer<Float>]  // (threads, chunk, r)
     private let dropoutScratch: [UnsafeMutablePointer<Float>]  // (threads, chunk, widest input); empty without dropout
     private let dropout: Float
@@ -30,6 +33,7 @@ final class TrainedAdapter: LowRankPlan {
         let layout = parameters.layout
         rankOffsets = Self.rankOffsets(layout)
         partial = (0..<pool.count).map { _ in arena.allocate(layout.largestBlockCount) }
+        written = (0..<pool.count).map { _ in arena.allocate(TargetModule.allCases.count, of: Bool.self) }
         dLowRank = (0..<pool.count).map { _ in arena.allocate(ThreadPool.rowChunk * layout.largestRank) }
         dropoutScratch = (0..<(dropout > 0 ? pool.count : 0)).map { _ in
             arena.allocate(ThreadPool.rowChunk * widestInput)
@@ -42,6 +46,7 @@ final class TrainedAdapter: LowRankPlan {
     ) -> Int {
         LowRankProducts.size(layout: layout, compute: compute, dropout: dropout, threads: threads) + threads
             * (Arena.size(of: Float.self, count: layout.largestBlockCount)
+                + Arena.size(of: Bool.self, count: TargetModule.allCases.count)
                 + Arena.size(of: Float.self, count: ThreadPool.rowChunk * layout.largestRank)
                 + (dropout > 0 ? Arena.size(of: Float.self, count: ThreadPool.rowChunk * widestInput) : 0))
     }
@@ -77,6 +82,11 @@ final class TrainedAdapter: LowRankPlan {
         products.project(pair, h: h, x, rows: rows.count, thread: thread)
     }
 
+    func readsValues(_ target: TargetModule, _ block: Int) -> Bool {
+        guard let pair = parameters.layout.pair(block: block, target) else { return false }
+        return products == nil || !LowRankProducts.multiplies(pair)
+    }
+
     func reaches(_ target: TargetModule, _ block: Int) -> Bool {
         parameters.layout.pair(block: block, target) != nil
     }
@@ -94,26 +104,28 @@ final class TrainedAdapter: LowRankPlan {
             return branch(pair, thread: thread).backward(
                 dx, gradients: sums, dh: dLowRank[thread], dy.values, dyStride: dy.stride, h: h, x.values, rows: rows)
         }
+        let isFirst = !written[thread][target.slot]
+        written[thread][target.slot] = true
         products.backward(
-            pair, dx: dx, gradients: sums, dh: dLowRank[thread], dy: dy, h: h, x, rows: rows.count, thread: thread)
+            pair, dx: dx, gradients: sums, overwrites: isFirst, dh: dLowRank[thread], dy: dy, h: h, x, rows: rows.count,
+            thread: thread)
     }
 
     /// Adds what the threads summed for `block` to `gradients` (parameterCount) and empties their sums.
     func joinGradients(_ block: Int, into gradients: UnsafeMutablePointer<Float>) {
-        let range = blockRange(block)
+        let start = blockRange(block).lowerBound
         for pair in parameters.layout.pairs(block: block) {
-            join(pair.offset..<pair.offsetB, from: range.lowerBound, into: gradients)
             if products != nil, LowRankProducts.multiplies(pair) {
-                joinTransposed(pair, from: range.lowerBound, into: gradients)
+                joinProducts(pair, from: start, into: gradients)
             } else {
-                join(pair.offsetB..<pair.end, from: range.lowerBound, into: gradients)
+                joinKernels(pair, from: start, into: gradients)
             }
         }
     }
 
-    private func join(_ part: Range<Int>, from start: Int, into gradients: UnsafeMutablePointer<Float>) {
-        pool.forEachRange(of: part.count, multiple: 16) { range, _ in
-            let at = part.lowerBound + range.lowerBound
+    private func joinKernels(_ pair: LowRankPair, from start: Int, into gradients: UnsafeMutablePointer<Float>) {
+        pool.forEachRange(of: pair.count, multiple: 16) { range, _ in
+            let at = pair.offset + range.lowerBound
             for sums in partial {
                 lora_add(gradients + at, sums + at - start, range.count)
                 (sums + at - start).update(repeating: 0, count: range.count)
@@ -121,15 +133,20 @@ final class TrainedAdapter: LowRankPlan {
         }
     }
 
-    /// The gradient of B as products sum it: (r, out).
-    private func joinTransposed(_ pair: LowRankPair, from start: Int, into gradients: UnsafeMutablePointer<Float>) {
-        pool.forEachRange(of: pair.outputs, multiple: 16) { range, _ in
-            for sums in partial {
-                let from = sums + pair.offsetB - start + range.lowerBound
-                lora_add_transpose(
-                    gradients + pair.offsetB + range.lowerBound * pair.rank, from, pair.outputs, range.count, pair.rank)
-                for row in 0..<pair.rank { (from + row * pair.outputs).update(repeating: 0, count: range.count) }
+    /// Products sum the gradient of A, and that of B as its transpose (r, out).
+    private func joinProducts(_ pair: LowRankPair, from start: Int, into gradients: UnsafeMutablePointer<Float>) {
+        let slot = pair.target.slot
+        for (sums, written) in zip(partial, written) where written[slot] {
+            pool.forEachRange(of: pair.countA, multiple: 16) { range, _ in
+                let at = pair.offset + range.lowerBound
+                lora_add(gradients + at, sums + at - start, range.count)
             }
+            pool.forEachRange(of: pair.outputs, multiple: 16) { range, _ in
+                lora_add_transpose(
+                    gradients + pair.offsetB + range.lowerBound * pair.rank,
+                    sums + pair.offsetB - start + range.lowerBound, pair.outputs, range.count, pair.rank)
+            }
+            written[slot] = false
         }
     }
 

@@ -55,6 +55,12 @@ struct ActivationBuffer {
         lora_f32_to_bf16(sealed + slot * rows * width + at, floats + at, range.count * width)
     }
 
+    /// Rounds one row of the first slot from `values` (width).
+    func seal(row: Int, _ values: UnsafePointer<Float>) {
+        guard let sealed else { return }
+        lora_f32_to_bf16(sealed + row * width, values, width)
+    }
+
     /// Brings rows of the slot back into `values`.
     func open(_ slot: Int = 0, rows range: Range<Int>) {
         guard let sealed else { return }
@@ -110,6 +116,11 @@ struct TapeBuffer {
     func keep(_ slot: Int, rows range: Range<Int>, scratch: UnsafePointer<Float>) {
         guard let halves else { return }
         lora_f32_to_bf16(halves + (slot * rows + range.lowerBound) * width, scratch, range.count * width)
+    }
+
+    /// Rounds one row from `values` onto the tape.
+    func keep(_ slot: Int, row: Int, _ values: UnsafePointer<Float>) {
+        keep(slot, rows: row..<row + 1, scratch: values)
     }
 
     /// Brings rows back into `scratch`.
