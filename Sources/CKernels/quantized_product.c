@@ -32,6 +32,8 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) {
             floats w[PARTS];
+            // The rows that the next ones will take: the CPU does not see that they follow.
+            __builtin_prefetch(block + (size_t)(j + columns * 2) * W_bytes);
             if (large)
                 LORA_NAME(decode_part)(w, block + (size_t)j * W_bytes, scales[j], offsets[j], part, type);
             else
