@@ -42,7 +42,8 @@ struct MergeCommand: ParsableCommand {
     var again = false
 
     @Option(
-        help: ArgumentHelp("Rows to measure the loss on, unmerged and merged: a directory or a file.", valueName: "path"))
+        help: ArgumentHelp(
+            "Rows to measure the loss on, unmerged and merged: a directory or a file.", valueName: "path"))
     var data: String?
 
     @Option(help: "The part of the data: train, valid or test.")

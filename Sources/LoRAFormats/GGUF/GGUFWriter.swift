@@ -112,7 +112,8 @@ public struct GGUFWriter {
     /// - Throws: `FormatError` when no file can hold them.
     public func byteCount() throws -> Int {
         let header = try serializedHeader()
-        let (total, overflow) = Self.aligned(header.bytes.count, to: alignment).addingReportingOverflow(header.dataBytes)
+        let (total, overflow) = Self.aligned(header.bytes.count, to: alignment).addingReportingOverflow(
+            header.dataBytes)
         guard !overflow else { throw FormatError("\(header.dataBytes) bytes of tensors are more than a file can hold") }
         return total
     }

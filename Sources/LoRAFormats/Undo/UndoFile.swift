@@ -87,6 +87,7 @@ public struct UndoFile: Sendable {
     /// cuts the record off.
     /// - Returns: what was undone.
     /// - Throws: `FormatError` when there is nothing to undo or a file is damaged; the file is then as it was.
+    @discardableResult
     public static func restore(path: String) throws -> UndoRecord {
         let path = try resolved(path)
         let map = try MappedFile(path: path)

@@ -38,7 +38,8 @@ struct TensorDelta {
         columns = parts[0].delta.pair.inputs
         guard case .ties(let density) = method, density < 1 else { return }
         for index in parts.indices {
-            var search = MagnitudeSearch(delta: parts[index].delta, pool: pool, chunkRows: chunkRows, baseRows: baseRows)
+            var search = MagnitudeSearch(
+                delta: parts[index].delta, pool: pool, chunkRows: chunkRows, baseRows: baseRows)
             self.parts[index].threshold = search.threshold(keeping: Int(density * Double(rows * columns)))
         }
     }
