@@ -1,0 +1,31 @@
+import LoRAFormats
+import LoRAModel
+import LoRAText
+import LoRATraining
+
+/// Rows to measure models on, as the base's chat template writes them.
+struct HeldOutData {
+    private let tokenizer: Tokenizer
+    private let examples: [Example]
+
+    /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
+    init(path: String, split: Dataset.Split, limit: Int?, base: BaseModel) throws {
+        tokenizer = try Tokenizer(gguf: base.file)
+        let encoder = ExampleEncoder(
+            tokenizer: tokenizer, format: try ChatFormat(gguf: base.file, tokenizer: tokenizer),
+            maximumLength: .max, contextLength: base.configuration.contextLength)
+        guard let file = try Dataset.Location(path: path).path(of: split) else {
+            throw TrainingDataError("\(path): there is no \(split.rawValue) split")
+        }
+        examples = Array(try Dataset(path: file, encoder: encoder).examples.prefix(limit ?? .max))
+    }
+
+    /// Mean per supervised token, in nats.
+    /// - Throws: `FormatError` when the memory cannot be had.
+    func loss(of model: BaseModel, with adapter: AdapterParameters?, pool: ThreadPool) throws -> Double {
+        let evaluator = Evaluator(
+            model: model, tokenizer: tokenizer, pool: pool, compute: .best, examples: examples, questions: [])
+        let result = try evaluator.evaluate(name: nil, adapter: adapter, measuresLoss: true, measuresExactMatch: false)
+        return result.loss ?? .nan
+    }
+}
