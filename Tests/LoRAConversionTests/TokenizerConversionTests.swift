@@ -1,9 +1,9 @@
 import Foundation
 import LoRAFormats
-import LoRAText
 import Testing
 
 @testable import LoRAConversion
+@testable import LoRAText
 
 /// Files of the tests, and the lines and digests that Scripts/sentencepiece_goldens.py wrote.
 enum TokenizerGoldens {
@@ -123,6 +123,55 @@ struct TokenizerConversionTests {
                 TokenizerGoldens.different(keys, own) == [
                     "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix",
                 ])
+        }
+    }
+
+    @Test("SentencePiece's scores alone give the same ids as the merges", arguments: TokenizerGoldens.names.dropLast())
+    func scoresAlone(name: String) throws {
+        var keys = try TokenizerGoldens.metadata(name)
+        keys["tokenizer.ggml.merges"] = nil
+        let tokenizer = try Tokenizer(metadata: keys)
+        let digests = try TokenizerGoldens.digests(name)
+        let wrong = try zip(TokenizerGoldens.lines(), digests).filter { line, expected in
+            TokenizerGoldens.digest(tokenizer.encode(line)) != expected.ids
+        }
+        #expect(wrong.count == 0, "first \(wrong.prefix(4).map { $0.0.prefix(60) })")
+    }
+
+    @Test("SentencePiece's ranges and streams", arguments: TokenizerGoldens.names.dropLast())
+    func rangesAndStreams(name: String) throws {
+        let tokenizer = try Tokenizer(metadata: TokenizerGoldens.metadata(name))
+        var wrong: [String] = []
+        for line in try TokenizerGoldens.lines() where line.utf8.count < 500 && !line.contains("▁") {
+            let bytes = Array(line.utf8)
+            let (ids, ranges) = tokenizer.encodeWithRanges(line)
+            var end = 0
+            var isRight = ids == tokenizer.encode(line)
+            for (id, range) in zip(ids, ranges) where isRight {
+                let token = tokenizer.bytes(of: id)
+                isRight = range.lowerBound == end && range.upperBound <= bytes.count
+                // A token may hold the space that the text lacks.
+                isRight = isRight && (token[...] == bytes[range] || token == [0x20] + bytes[range])
+                end = range.upperBound
+            }
+            var decoder = StreamingDecoder(tokenizer: tokenizer, skippingSpecial: false)
+            let parts = ids.map { decoder.append($0) } + [decoder.finish()]
+            isRight = isRight && end == bytes.count && parts.joined() == tokenizer.decode(ids, skippingSpecial: false)
+            if !isRight { wrong.append(line) }
+        }
+        #expect(wrong.count == 0, "first \(wrong.prefix(4))")
+    }
+
+    @Test(
+        "Bytes that are not UTF-8 keep their places",
+        arguments: [[0x80], [0x20, 0xFF, 0x20], [0x61, 0xE4, 0xB8], [0xF0, 0x9F, 0x98, 0x61], [0xC0, 0x80]] as [[UInt8]]
+    )
+    func invalidBytes(bytes: [UInt8]) throws {
+        for name in TokenizerGoldens.names {
+            let tokenizer = try Tokenizer(metadata: TokenizerGoldens.metadata(name))
+            let ids = bytes.withUnsafeBytes { tokenizer.encode(bytes: $0, parsingSpecial: true) }
+            let decoded = ids.flatMap { tokenizer.bytes(of: $0) }
+            #expect(decoded == bytes || tokenizer.stripsSpace && decoded == [0x20] + bytes, "\(name)")
         }
     }
 }

@@ -11,9 +11,7 @@ public enum TokenizerConversion {
     /// - Throws: `FormatError` naming what would change the ids and is not supported.
     public static func keys(directory: String, vocabularySize: Int) throws -> [(key: String, value: GGUFValue)] {
         let files = try TokenizerFiles(directory: directory)
-        return try FormatError.relocating(in: files.path) {
-            try keys(files: files, vocabularySize: vocabularySize)
-        }
+        return try keys(files: files, vocabularySize: vocabularySize)
     }
 
     /// Writes the tokenizer of `base` as tokenizer.json, tokenizer_config.json, generation_config.json and, when it has
@@ -32,6 +30,16 @@ public enum TokenizerConversion {
 
     /// The keys for the tokenizer in `files`, which a `Tokenizer` has accepted.
     static func keys(files: TokenizerFiles, vocabularySize: Int) throws -> [(key: String, value: GGUFValue)] {
+        var keys = try FormatError.relocating(in: files.path) {
+            try tokenizerKeys(files: files, vocabularySize: vocabularySize)
+        }
+        keys += try files.chatTemplateKeys()
+        return keys
+    }
+
+    private static func tokenizerKeys(
+        files: TokenizerFiles, vocabularySize: Int
+    ) throws -> [(key: String, value: GGUFValue)] {
         let pipeline = try TokenizerPipeline(files.tokenizer)
         var vocabulary = try ImportedVocabulary(files.tokenizer, pipeline: pipeline, size: vocabularySize)
         let special = try SpecialTokens(files, vocabulary: vocabulary)
@@ -51,7 +59,6 @@ public enum TokenizerConversion {
             }
         }
         keys += special.keys
-        keys += try files.chatTemplateKeys()
         _ = try Tokenizer(metadata: Dictionary(keys) { first, _ in first })
         return keys
     }

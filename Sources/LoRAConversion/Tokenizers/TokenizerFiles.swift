@@ -6,8 +6,7 @@ struct TokenizerFiles {
     /// The largest published tokenizer.json has about 35 MB.
     private static let limit = 256 << 20
 
-    /// Of tokenizer.json.
-    let path: String
+    private let directory: String
     /// tokenizer.json, whose `vocab` is an array of [token, id].
     let tokenizer: JSONValue
     /// tokenizer_config.json, special_tokens_map.json, config.json and generation_config.json; null when absent.
@@ -19,23 +18,24 @@ struct TokenizerFiles {
     var chatTemplate: String?
 
     init(directory: String) throws {
-        try self.init(path: directory + "/tokenizer.json") { name in
-            let path = directory + "/" + name
+        try self.init(directory: directory) { path in
             guard access(path, F_OK) == 0 else { return nil }
             return try MappedFile.contents(path: path, limit: Self.limit)
         }
     }
 
-    /// - Parameter read: The bytes of a file by its name in the directory, or nil when there is none.
-    init(path: String, read: (String) throws -> [UInt8]?) throws {
+    /// - Parameter read: The bytes of a file by its path, or nil when there is none.
+    init(directory: String, read: (String) throws -> [UInt8]?) throws {
         func json(_ name: String) throws -> JSONValue {
-            guard let bytes = try read(name) else { return .null }
-            let value = try FormatError.relocating(in: name) { try JSONValue(parsing: bytes) }
-            guard value.objectValue != nil else { throw FormatError("is \(value.kind), not an object", file: name) }
+            let path = directory + "/" + name
+            guard let bytes = try read(path) else { return .null }
+            let value = try FormatError.relocating(in: path) { try JSONValue(parsing: bytes) }
+            guard value.objectValue != nil else { throw FormatError("is \(value.kind), not an object", file: path) }
             return value
         }
-        self.path = path
-        guard let bytes = try read("tokenizer.json") else {
+        self.directory = directory
+        let path = directory + "/tokenizer.json"
+        guard let bytes = try read(path) else {
             throw FormatError(
                 "there is no tokenizer.json; save the tokenizer with transformers (save_pretrained) to get one",
                 file: path)
@@ -47,9 +47,12 @@ struct TokenizerFiles {
         specialTokens = try json("special_tokens_map.json")
         model = try json("config.json")
         generation = try json("generation_config.json")
-        chatTemplate = try read("chat_template.jinja").map { String(decoding: $0, as: UTF8.self) }
+        chatTemplate = try read(directory + "/chat_template.jinja").map { String(decoding: $0, as: UTF8.self) }
         if chatTemplate == nil { chatTemplate = try json("chat_template.json")["chat_template"]?.stringValue }
     }
+
+    /// tokenizer.json.
+    var path: String { directory + "/tokenizer.json" }
 
     /// The default template, and named ones (for tools, say) under names of their own.
     func chatTemplateKeys() throws -> [(key: String, value: GGUFValue)] {
@@ -60,7 +63,8 @@ struct TokenizerFiles {
         case nil, .null: return []
         case .some(let other):
             throw FormatError(
-                "chat_template is \(other.kind); expected a string or a list", file: "tokenizer_config.json")
+                "chat_template is \(other.kind); expected a string or a list",
+                file: directory + "/tokenizer_config.json")
         }
     }
 
@@ -72,7 +76,8 @@ struct TokenizerFiles {
                 names.insert(name).inserted
             else {
                 throw FormatError(
-                    "an entry of chat_template has no name of its own or no template", file: "tokenizer_config.json")
+                    "an entry of chat_template has no name of its own or no template",
+                    file: directory + "/tokenizer_config.json")
             }
             let suffix = name == "default" ? "" : "." + name
             keys.append(("tokenizer.chat_template" + suffix, .string(template)))
