@@ -74,6 +74,8 @@ golden: base ## Make the tests' goldens again (needs a Python with torch and fri
 	python3 Scripts/merge_goldens.py Tests/LoRAModelTests/Goldens
 	python3 Scripts/schedule_golden.py $(GOLDENS)/schedules.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/base_logits.json
+	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/adapter_logits.json \
+	    adapters/smart-home.lora
 	python3 Scripts/peft_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/peft_smart_home.json
 
 install: build ## Install the command into $(PREFIX)/bin

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Writes the golden of the base model's logits: transformers in f32 on 512 tokens of text.
+"""Writes the golden of a base model's logits, with or without an adapter: transformers and PEFT in f32 on text.
 
-    pip install torch transformers gguf sentencepiece
+    pip install torch transformers gguf sentencepiece peft
     python Scripts/logits_golden.py models/base.bin datasets/smart-home/train.jsonl \\
-        Tests/LoRATrainingTests/Goldens/base_logits.json
+        Tests/LoRATrainingTests/Goldens/base_logits.json [adapters/smart-home.lora]
 
 The text is the first 512 tokens of the training split's utterances and answers, one to a line. Of each position the
 golden keeps the log of the sum of exponentials, the largest logit with its id, and the logits of 8 seeded ids.
 """
 import json
 import sys
+import tempfile
+import zipfile
 
 import torch
+from peft import PeftModel
 
 from oracle_base import load_base, splitmix64
 
@@ -24,9 +27,13 @@ def sampled_ids(position, vocabulary):
 
 
 def main():
-    base, data, output = sys.argv[1:4]
+    base, data, output, *adapter = sys.argv[1:]
     torch.set_num_threads(2)
     model, tokenizer = load_base(base)
+    if adapter:
+        with tempfile.TemporaryDirectory() as folder:
+            zipfile.ZipFile(adapter[0]).extractall(folder)
+            model = PeftModel.from_pretrained(model, folder)
     with open(data, encoding="utf-8") as file:
         text = "\n".join(message["content"] for line in list(file)[:100] for message in json.loads(line)["messages"])
     ids = tokenizer(text, add_special_tokens=False).input_ids[:TOKENS]

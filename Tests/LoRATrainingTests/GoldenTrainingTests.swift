@@ -22,14 +22,23 @@ struct GoldenTrainingTests {
     }
 
     @Test("Logits of a 512-token text equal transformers' to 1e-3 of their range")
-    func logits() throws {
-        let golden = try TestFiles.golden("base_logits.json", as: LogitsGolden.self)
+    func logits() throws { try checkLogits("base_logits.json", adapter: nil) }
+
+    @Test("With the checked-in adapter they equal PEFT's, which loads it unzipped")
+    func adapterLogits() throws {
+        let path = TestFiles.package.appending(path: "adapters/smart-home.lora").path
+        let adapter = try AdapterFile.read(path: path).parameters(for: base, path: path, allowsOtherBase: false)
+        try checkLogits("adapter_logits.json", adapter: adapter)
+    }
+
+    private func checkLogits(_ name: String, adapter: AdapterParameters?) throws {
+        let golden = try TestFiles.golden(name, as: LogitsGolden.self)
         let pool = ThreadPool(count: 2)
         defer { pool.shutdown() }
         let pass = try InferencePass(
             model: base, pool: pool, compute: .f32, capacity: golden.ids.count, positions: golden.ids.count + 1)
         let chunk = InferencePass.Chunk(
-            cache: KeyValueCache(configuration: base.configuration), tokens: golden.ids, adapter: nil, wanted: .all)
+            cache: KeyValueCache(configuration: base.configuration), tokens: golden.ids, adapter: adapter, wanted: .all)
         var (worst, seen) = (0.0, 0)
         pass.run([chunk]) { _, row, logits in
             let expected = golden.positions[row]
