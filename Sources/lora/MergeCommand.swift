@@ -72,7 +72,7 @@ struct MergeCommand: ParsableCommand {
     func run() throws {
         let model = try BaseModel(path: into)
         if let output { try refuse(output: output) }
-        let merge = try Merge(
+        var merge = try Merge(
             base: model,
             sources: try adapters.map {
                 .init(path: $0.path, file: try AdapterFile.read(path: $0.path), weight: $0.weight)
@@ -86,7 +86,7 @@ struct MergeCommand: ParsableCommand {
         }
         note("merging \(adapters.map(\.path).joined(separator: ", ")) into \(output ?? into)")
         let start = ContinuousClock.now
-        let report = try output.map { try merge.write(to: $0, pool: pool) } ?? merge.replaceBase(pool: pool)
+        let report = try write(&merge, pool)
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         let merged = try heldOut.map { heldOut in
             note("measuring the loss after the merge")
@@ -98,6 +98,18 @@ struct MergeCommand: ParsableCommand {
             losses: unmerged.flatMap { unmerged in merged.map { (unmerged, $0) } }, seconds: seconds)
         if let warning = summary.warning { Console.note("warning: \(warning)") }
         Console.print(json ? summary.json.serialized() : summary.text)
+    }
+
+    /// Writes the merged base, unless the user interrupts.
+    private func write(_ merge: inout Merge, _ pool: ThreadPool) throws -> MergeReport {
+        let interruption = Interruption()
+        merge.isCancelled = { interruption.isRequested }
+        do {
+            return try output.map { try merge.write(to: $0, pool: pool) } ?? merge.replaceBase(pool: pool)
+        } catch is CancellationError {
+            Console.note("interrupted: nothing was written")
+            throw ExitCode(130)
+        }
     }
 
     private var mergeMethod: MergeMethod {

@@ -17,9 +17,14 @@ struct MergeSummary {
     /// What to know before using the merged base.
     var warning: String? {
         guard report.survivingShare < MergeReport.warningShare else { return nil }
-        return String(
-            format: "only %.1f%% of the delta survives rounding; --type q8_0, f16 or f32 keeps more",
-            100 * report.survivingShare)
+        let better =
+            switch report.worst?.type {
+            case .f32, .f16: "--type f32 keeps"
+            case .bf16, .q8_0: "--type f16 or f32 keeps"
+            default: "--type q8_0, f16 or f32 keep"
+            }
+        return String(format: "only %.1f%% of the delta survives rounding; ", 100 * report.survivingShare) + better
+            + " more"
     }
 
     var json: JSONValue {

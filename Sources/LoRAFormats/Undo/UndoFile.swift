@@ -134,6 +134,8 @@ public struct UndoFile: Sendable {
                     }
                     hash.update(bufferPointer: UnsafeRawBufferPointer(part))
                     try output.write(UnsafeRawBufferPointer(part))
+                    let read = place.stream.lowerBound + packed.position
+                    map.releasePages(max(place.stream.lowerBound, read - 2 * count)..<read)
                 }
             }
         }

@@ -5,15 +5,15 @@ final class DeflateStream {
     private let stream: UnsafeMutablePointer<z_stream>
     private var output = [UInt8](repeating: 0, count: 1 << 16)
 
-    /// Most of what is deflated here is noise: a higher level takes more time, not less room.
-    private static let level: Int32 = 1
+    /// What is deflated here is zeros and noise: looking for more than runs takes three times as long and more room.
+    private static let strategy = Z_RLE
 
     init() throws(FormatError) {
         stream = .allocate(capacity: 1)
         stream.initialize(to: z_stream())
-        guard deflateInit_(stream, Self.level, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
-            throw FormatError("zlib could not start, probably for lack of memory")
-        }
+        let started = deflateInit2_(
+            stream, 1, Z_DEFLATED, MAX_WBITS, 9, Self.strategy, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
+        guard started == Z_OK else { throw FormatError("zlib could not start, probably for lack of memory") }
     }
 
     deinit {
@@ -54,6 +54,8 @@ final class DeflateStream {
 final class InflateStream {
     private let stream: UnsafeMutablePointer<z_stream>
     private var rest: Slice<UnsafeRawBufferPointer>
+    /// Bytes of the stream that were read.
+    private(set) var position = 0
 
     /// - Parameter bytes: the stream; they must outlive this object.
     init(_ bytes: UnsafeRawBufferPointer) throws(FormatError) {
@@ -80,7 +82,9 @@ final class InflateStream {
             stream.pointee.next_in = UnsafeMutablePointer(mutating: part.bindMemory(to: UInt8.self).baseAddress)
             stream.pointee.avail_in = UInt32(part.count)
             let result = inflate(stream, Z_NO_FLUSH)
-            rest = rest.dropFirst(part.count - Int(stream.pointee.avail_in))
+            let used = part.count - Int(stream.pointee.avail_in)
+            rest = rest.dropFirst(used)
+            position += used
             guard result == Z_OK || (result == Z_STREAM_END && stream.pointee.avail_out == 0) else {
                 throw FormatError("the packed bytes are damaged or too few (zlib \(result))")
             }

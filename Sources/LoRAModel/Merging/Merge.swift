@@ -26,6 +26,8 @@ public struct Merge {
     /// What the merged base says about itself.
     public let record: MergeRecord
     private let sources: [Source]
+    /// Asked before each tensor: true ends the merge with `CancellationError`.
+    public var isCancelled: () -> Bool = { false }
 
     /// Checks that the adapters belong to the base, fit it, are not in it yet, and that the types can be written.
     ///
@@ -98,7 +100,7 @@ public struct Merge {
     // MARK: Writing
 
     /// Writes the merged base to `path`, atomically.
-    /// - Throws: `FormatError`; what was at `path` is then still there.
+    /// - Throws: `FormatError` or `CancellationError`; what was at `path` is then still there.
     public func write(to path: String, pool: ThreadPool) throws -> MergeReport {
         let collector = Collector()
         let writer = try makeWriter(pool: pool, collector: collector, replacement: nil)
@@ -111,7 +113,7 @@ public struct Merge {
 
     /// Puts the merged base in the place of the base, atomically, and a record beside it with which
     /// `UndoFile.restore` gets the earlier one back. Whoever has the old file mapped goes on with it.
-    /// - Throws: `FormatError`; the old base is then still in place.
+    /// - Throws: `FormatError` or `CancellationError`; the old base is then still in place.
     public func replaceBase(pool: ThreadPool) throws -> MergeReport {
         let collector = Collector()
         let size = try makeWriter(pool: pool, collector: collector, replacement: nil).byteCount()
@@ -141,6 +143,7 @@ public struct Merge {
             let parts = parts(of: tensor)
             let newType = parts.isEmpty ? tensor.type : type.type(from: tensor.type)
             try writer.addTensor(tensor.name, type: newType, shape: tensor.shape) { sink in
+                if isCancelled() { throw CancellationError() }
                 if parts.isEmpty {
                     try copy(tensor, replacement, sink)
                 } else {

@@ -38,7 +38,7 @@ struct TensorDelta {
         columns = parts[0].delta.pair.inputs
         guard case .ties(let density) = method, density < 1 else { return }
         for index in parts.indices {
-            var search = MagnitudeSearch(
+            let search = MagnitudeSearch(
                 delta: parts[index].delta, pool: pool, chunkRows: chunkRows, baseRows: baseRows)
             self.parts[index].threshold = search.threshold(keeping: Int(density * Double(rows * columns)))
         }
@@ -87,7 +87,7 @@ private struct MagnitudeSearch {
     private static let bins = 1 << 16
 
     /// The magnitude that exactly `count` values reach, or more where several equal it; infinite for none.
-    mutating func threshold(keeping count: Int) -> Float {
+    func threshold(keeping count: Int) -> Float {
         guard count > 0 else { return .infinity }
         let (upper, above) = bin(of: count, in: histogram(prefix: -1))
         let (lower, _) = bin(of: count - above, in: histogram(prefix: Int32(upper)))
