@@ -1,5 +1,5 @@
-import ArgumentParser
-import LoRAConversion
+public import ArgumentParser
+public import LoRAConversion
 import LoRAFormats
 import LoRAModel
 import OrderedCollections

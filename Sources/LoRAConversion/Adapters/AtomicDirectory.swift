@@ -2,7 +2,7 @@ import Glibc
 import LoRAFormats
 
 /// A directory of files that appears at its path whole or not at all: filled beside it under a temporary name, flushed,
-/// renamed into place.
+/// renamed into place. One that it replaces is moved away just before, and removed after.
 enum AtomicDirectory {
     /// Writes `files` as the directory at `path`. A directory that is there is replaced when it is empty, or holds
     /// nothing but files of these names.
@@ -26,11 +26,17 @@ enum AtomicDirectory {
             throw FormatError(error.message, file: path)
         }
         let isReplaced = !(existing ?? []).isEmpty
-        try check("cannot move the finished directory into place", path) {
-            // Exchanged, there is no moment without a directory; the old one then has the temporary name.
-            isReplaced
-                ? renameat2(AT_FDCWD, temporary, AT_FDCWD, target, UInt32(RENAME_EXCHANGE)) : rename(temporary, target)
+        let old = temporary + ".old"
+        if isReplaced {
+            try check("cannot move the old directory away", path) { rename(target, old) }
         }
+        do {
+            try check("cannot move the finished directory into place", path) { rename(temporary, target) }
+        } catch {
+            if isReplaced { rename(old, target) }
+            throw error
+        }
+        if isReplaced { remove(old) }
         flush(parent(of: target))
     }
 

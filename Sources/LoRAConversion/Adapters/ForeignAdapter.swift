@@ -87,7 +87,9 @@ struct PairCollector {
             return problem("\(name) has \(tensor.shape.count) dimensions")
         }
         if size != expected { problem("\(name) \(verb) \(size ?? 0) values, the base's projection \(expected)") }
-        if parts[projection, default: [:]].updateValue(tensor, forKey: part) != nil { problem("\(name) is there twice") }
+        if parts[projection, default: [:]].updateValue(tensor, forKey: part) != nil {
+            problem("\(name) is there twice")
+        }
     }
 
     /// The pairs with their tensors under PEFT's names.

@@ -28,8 +28,10 @@ enum GGUFAdapter {
                     "\(FormatError.quoted(tensor.name)) has type \(tensor.type.name), expected F32, F16, BF16 or Q8_0")
                 continue
             }
-            let isRotated = part == .b && projection.hasRotaryRows(in: model) && tensor.shape.first
-                .map { $0 == projection.target.shape(in: model).outputs } ?? false
+            let isRotated =
+                part == .b && projection.hasRotaryRows(in: model)
+                && tensor.shape.first
+                    .map { $0 == projection.target.shape(in: model).outputs } ?? false
             collector.add(
                 isRotated ? try named.rotaryRowsReordered(headSize: model.headSize, toGGUF: false) : named, part,
                 of: projection)

@@ -85,7 +85,9 @@ enum MLXDirectory {
         settings.scale = parameters?["scale"]?.doubleValue ?? .nan
         if !Float(settings.scale).isFinite { flaws.append("lora_parameters.scale must be a number") }
         settings.dropout = parameters?["dropout"]?.doubleValue ?? 0
-        if !(0..<1).contains(settings.dropout) { flaws.append("lora_parameters.dropout must be at least 0 and below 1") }
+        if !(0..<1).contains(settings.dropout) {
+            flaws.append("lora_parameters.dropout must be at least 0 and below 1")
+        }
         if let alpha = parameters?["alpha"], !alpha.isNull, alpha.doubleValue != Double(settings.rank) {
             flaws.append(
                 "lora_parameters.alpha is not supported: old versions of mlx-lm multiply scale by alpha / rank, others "
