@@ -30,7 +30,7 @@ let package = Package(
         .target(
             name: "LoRAFormats",
             dependencies: [
-                "CZlib",
+                "CPCRE2", "CZlib",
                 .product(name: "OrderedCollections", package: "swift-collections"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
@@ -58,6 +58,9 @@ let package = Package(
             ],
             swiftSettings: swiftSettings
         ),
+        .executableTarget(
+            name: "logits", dependencies: ["LoRAModel", "LoRAFormats"], path: "Tests/Logits",
+            swiftSettings: swiftSettings),
         .target(
             name: "LoRAConversion",
             dependencies: [

@@ -4,28 +4,35 @@ public struct AdapterModuleMatcher {
     private let configuration: AdapterConfiguration
     private let targets: Matcher
     private let excluded: Matcher?
-    private let ranks: [(pattern: Regex<AnyRegexOutput>, rank: Int)]
-    private let alphas: [(pattern: Regex<AnyRegexOutput>, alpha: Double)]
+    /// What stands before the number of a layer that `layers` counts; none when any name may.
+    private let layerLists: [ModulePattern]
+    private let ranks: [(pattern: ModulePattern, rank: Int)]
+    private let alphas: [(pattern: ModulePattern, alpha: Double)]
 
     private enum Matcher {
-        case suffixes([String])
-        case pattern(Regex<AnyRegexOutput>)
+        case names([String])
+        case pattern(ModulePattern)
         case everything
 
         init(_ modules: AdapterConfiguration.Modules) throws {
             switch modules {
-            case .names(let names): self = .suffixes(names)
+            case .names(let names): self = .names(names)
             case .allLinear: self = .everything
-            case .pattern(let text): self = .pattern(try AdapterModuleMatcher.regex(text))
+            case .pattern(let text): self = .pattern(try ModulePattern(text))
             }
         }
 
         func matches(_ name: String) -> Bool {
             switch self {
             case .everything: true
-            case .suffixes(let suffixes): suffixes.contains { name == $0 || name.hasSuffix("." + $0) }
-            case .pattern(let regex): (try? regex.wholeMatch(in: name)) != nil
+            case .names(let names): names.contains { name == $0 || name.hasSuffix("." + $0) }
+            case .pattern(let pattern): pattern.matches(name)
             }
+        }
+
+        /// A module that is named in full is meant whatever its layer is.
+        func matchesInFull(_ name: String) -> Bool {
+            if case .names(let names) = self { names.contains(name) } else { false }
         }
     }
 
@@ -34,28 +41,33 @@ public struct AdapterModuleMatcher {
         self.configuration = configuration
         targets = try Matcher(configuration.targetModules)
         excluded = try configuration.excludedModules.map { try Matcher($0) }
-        ranks = try configuration.rankPattern.map { (try Self.suffixRegex($0.key), $0.value) }
-        alphas = try configuration.alphaPattern.map { (try Self.suffixRegex($0.key), $0.value) }
+        layerLists = try configuration.layersPatterns.map { try ModulePattern("(?:^|.*?\\.)(?:\($0))\\.\\d+\\.") }
+        ranks = try configuration.rankPattern.map { (try Self.suffix($0.key), $0.value) }
+        alphas = try configuration.alphaPattern.map { (try Self.suffix($0.key), $0.value) }
     }
 
     /// Rank and final scale of `module` (such as `model.layers.3.self_attn.q_proj`) in `layer`; nil when the adapter
     /// leaves it alone.
     public func rankAndScale(module: String, layer: Int) -> (rank: Int, scale: Float)? {
-        if let layers = configuration.layers, !layers.contains(layer) { return nil }
         if let excluded, excluded.matches(module) { return nil }
-        guard targets.matches(module) else { return nil }
-        let rank = ranks.first { (try? $0.pattern.wholeMatch(in: module)) != nil }?.rank ?? configuration.rank
-        let alpha = alphas.first { (try? $0.pattern.wholeMatch(in: module)) != nil }?.alpha ?? configuration.alpha
+        guard targets.matchesInFull(module) || targets.matches(module) && isMeant(layer, of: module) else { return nil }
+        let rank = ranks.first { $0.pattern.matches(module) }?.rank ?? configuration.rank
+        let alpha = alpha(of: module)
         let divisor = configuration.usesRankStabilization ? Double(rank).squareRoot() : Double(rank)
         return (rank, Float(alpha / divisor))
     }
 
-    /// Keys of PEFT's patterns match the end of a name, after a dot.
-    private static func suffixRegex(_ key: String) throws -> Regex<AnyRegexOutput> { try regex("(.*\\.)?(\(key))") }
-
-    private static func regex(_ text: String) throws -> Regex<AnyRegexOutput> {
-        do { return try Regex(text) } catch {
-            throw FormatError("\(FormatError.quoted(text)) is no regular expression that can be used here")
-        }
+    /// Alpha of `module`, whose name is in full.
+    public func alpha(of module: String) -> Double {
+        alphas.first { $0.pattern.matches(module) }?.alpha ?? configuration.alpha
     }
+
+    private func isMeant(_ layer: Int, of module: String) -> Bool {
+        guard let layers = configuration.layers else { return true }
+        return layers.contains(layer)
+            && (layerLists.isEmpty || layerLists.contains { $0.matchesBeginning(of: module) })
+    }
+
+    /// Keys of PEFT's patterns match the end of a name, after a dot.
+    private static func suffix(_ key: String) throws -> ModulePattern { try ModulePattern("(?:.*\\.)?(?:\(key))") }
 }

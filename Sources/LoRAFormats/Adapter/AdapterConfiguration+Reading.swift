@@ -33,7 +33,7 @@ extension AdapterConfiguration {
             rankPattern[key] = rank
         }
         for (key, value) in reader.object("alpha_pattern") {
-            guard let alpha = value.doubleValue else {
+            guard let alpha = value.doubleValue, Float(alpha).isFinite else {
                 reader.flaw("alpha_pattern \(FormatError.quoted(key)) must be a number")
                 continue
             }
@@ -66,7 +66,7 @@ extension AdapterConfiguration {
         }
 
         mutating func number(_ key: String) -> Double? {
-            if let value = members[key]?.doubleValue { return value }
+            if let value = members[key]?.doubleValue, Float(value).isFinite { return value }
             flaw(key, expected: "a number")
             return nil
         }
@@ -106,7 +106,8 @@ extension AdapterConfiguration {
 
         mutating func layers(_ key: String) -> [Int]? {
             switch members[key] {
-            case nil, .null: return nil
+            // PEFT takes an empty list as no choice.
+            case nil, .null, .array([]): return nil
             case .integer(let value) where value >= 0: return [Int(value)]
             case .array(let values) where values.allSatisfy { ($0.intValue ?? -1) >= 0 }:
                 return values.compactMap(\.intValue)
@@ -119,7 +120,8 @@ extension AdapterConfiguration {
         mutating func modules(_ key: String) -> Modules? {
             switch members[key] {
             case nil, .null: return nil
-            case .string("all-linear") where key == "target_modules": return .allLinear
+            case .string(let name) where key == "target_modules" && name.lowercased() == "all-linear":
+                return .allLinear
             case .string(let pattern): return .pattern(pattern)
             default: return .names(strings(key))
             }

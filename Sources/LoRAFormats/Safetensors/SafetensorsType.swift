@@ -38,7 +38,7 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
     }
 
     /// The values of `bytes` as floats; `nil` when this is no type of 16- or 32-bit floats.
-    func floats(_ bytes: UnsafeRawBufferPointer) -> [Float]? {
+    public func floats(_ bytes: UnsafeRawBufferPointer) -> [Float]? {
         let count = bytes.count / elementBytes
         switch self {
         case .f32:

@@ -21,7 +21,7 @@ public enum Digest {
     }
 
     /// Whether `text` has the form of a digest.
-    static func isHexadecimal(_ text: String?) -> Bool {
+    public static func isHexadecimal(_ text: String?) -> Bool {
         guard let text else { return false }
         return text.utf8.count == 64
             && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
