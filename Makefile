@@ -9,9 +9,9 @@ LORA    := .build/release/lora
 # Tests see internal declarations and run optimised: numeric loops are C, and C is -O0 in debug builds.
 TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
-SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
+SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 
-.PHONY: help deps build base demo test bench growth format lint golden install clean
+.PHONY: help deps build base demo test bench growth fuzz format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -59,6 +59,23 @@ growth: deps base ## Print how speed and memory grow with length, batch, rank, t
 	swift build --package-path Benchmarks -c release
 	$(BENCH) --growth
 
+# The compiler instruments for libFuzzer; the linker is not told, or it would add a main beside the package's own.
+FUZZING = -Xswiftc -sanitize=address -Xswiftc -Xfrontend -Xswiftc -sanitize=fuzzer,address -Xlinker $(firstword \
+    $(wildcard $(dir $(realpath $(shell which swiftc)))../lib/swift/clang/lib/*/libclang_rt.fuzzer_no_main*.a))
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := gguf safetensors archive tokenizer template adapter-config
+fuzz: deps ## Fuzz every reader of foreign bytes, FUZZ_SECONDS each (600)
+	swift build --package-path Fuzz -c release -Xswiftc -enable-testing $(FUZZING)
+	@for target in $(FUZZ_TARGETS); do \
+	    echo "fuzzing $$target for $(FUZZ_SECONDS) seconds"; \
+	    mkdir -p Fuzz/Corpus/$$target Fuzz/FailCases/$$target; \
+	    FUZZ_TARGET=$$target Fuzz/.build/release/fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+	        -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
+	        -artifact_prefix=Fuzz/FailCases/$$target/ Fuzz/Corpus/$$target Fuzz/Seeds/$$target \
+	        > Fuzz/Corpus/$$target.log 2>&1 || { tail -40 Fuzz/Corpus/$$target.log; exit 1; }; \
+	    grep number_of_executed Fuzz/Corpus/$$target.log; \
+	done
+
 format: ## Format the Swift sources
 	swift format --in-place --recursive $(SOURCES)
 
@@ -82,4 +99,4 @@ install: build ## Install the command into $(PREFIX)/bin
 	install -D -m 755 $(LORA) $(DESTDIR)$(PREFIX)/bin/lora
 
 clean: ## Remove what was built
-	rm -rf .build .build-test Benchmarks/.build
+	rm -rf .build .build-test Benchmarks/.build Fuzz/.build Fuzz/Corpus

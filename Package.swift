@@ -13,6 +13,7 @@ let package = Package(
         .executable(name: "lora", targets: ["lora"]),
         .library(name: "LoRAFormats", targets: ["LoRAFormats"]),
         .library(name: "LoRAText", targets: ["LoRAText"]),
+        .library(name: "LoRAConversion", targets: ["LoRAConversion"]),
         .library(name: "LoRAModel", targets: ["LoRAModel"]),
         .library(name: "LoRATraining", targets: ["LoRATraining"]),
     ],
@@ -101,6 +102,17 @@ let package = Package(
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "FuzzTests",
+            dependencies: [
+                "LoRAConversion", "LoRAText", "LoRAFormats",
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ],
+            path: "Fuzz/Sources",
+            exclude: ["CFuzzer", "fuzz/EntryPoint.swift"],
+            sources: ["Replay", "fuzz/FuzzTarget.swift"],
             swiftSettings: swiftSettings
         ),
         .testTarget(
