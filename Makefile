@@ -69,6 +69,7 @@ GOLDENS := Tests/LoRATrainingTests/Goldens
 golden: base ## Make the tests' goldens again (needs a Python with torch and friends; see CONTRIBUTING.md)
 	python3 Scripts/goldens_formats.py
 	python3 Scripts/tokenizer_goldens.py --base $(BASE) --output Tests/LoRATextTests/Goldens
+	python3 Scripts/sentencepiece_goldens.py
 	python3 Scripts/template_goldens.py
 	python3 Scripts/schedule_golden.py $(GOLDENS)/schedules.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/base_logits.json

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 
 import gguf
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 PRE_TOKENIZERS = ["smollm", "gpt-2", "llama-bpe", "qwen2"]
 
@@ -182,6 +182,8 @@ def oracle(name, tokens, types, merges):
         pattern = Regex(PUBLISHED % ("{1,3}" if name == "llama-bpe" else ""))
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
             pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    if name == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types) if k == 3])
     return tokenizer
 

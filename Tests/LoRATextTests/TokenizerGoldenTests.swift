@@ -14,7 +14,7 @@ struct TokenizerGoldenTests {
     static let preTokenizers = ["smollm", "gpt-2", "llama-bpe", "qwen2"]
 
     static func definition() throws -> TokenizerDefinition {
-        try TokenizerDefinition(gguf: GGUFFile(path: root.appending(path: "models/base.bin").path))
+        try TokenizerDefinition(metadata: GGUFFile(path: root.appending(path: "models/base.bin").path).metadata)
     }
 
     static func lines() throws -> [String] {
@@ -77,6 +77,7 @@ struct TokenizerGoldenTests {
         #expect(missing.isSuperset(of: [0x04, 0x06, 0x13, 0x14, 0x16, 0x1D]))
         var wrong: [String] = []
         for line in try Self.lines() where line.utf8.count < 500 {
+            let line = preTokenizer == "qwen2" ? line.precomposedStringWithCanonicalMapping : line
             let bytes = Array(line.utf8)
             let present = bytes.filter { !missing.contains($0) }
             let (ids, ranges) = tokenizer.encodeWithRanges(line)

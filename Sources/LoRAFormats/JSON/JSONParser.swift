@@ -7,10 +7,14 @@ struct JSONParser {
     static let maximumDepth = 256
 
     private var position = 0
+    /// The key whose objects become arrays of [key, value].
+    private let listedKey: String?
 
-    static func parse(_ text: Span<UInt8>) throws(FormatError) -> JSONValue {
+    private init(listedKey: String?) { self.listedKey = listedKey }
+
+    static func parse(_ text: Span<UInt8>, listing key: String? = nil) throws(FormatError) -> JSONValue {
         try validateUTF8(text)
-        var parser = JSONParser()
+        var parser = JSONParser(listedKey: key)
         if text.count >= 3, text[0] == 0xEF, text[1] == 0xBB, text[2] == 0xBF {
             throw FormatError("JSON starts with a byte order mark; remove its 3 bytes")
         }
@@ -137,17 +141,40 @@ struct JSONParser {
         _ text: Span<UInt8>, into members: inout OrderedDictionary<String, JSONValue>, depth: Int
     ) throws(FormatError) {
         let start = position
+        let key = try parseKey(text)
+        let isListed = key == listedKey && peek(text) == UInt8(ascii: "{")
+        let value = try isListed ? parseList(text, depth: depth + 1) : parseValue(text, depth: depth)
+        guard members.updateValue(value, forKey: key) == nil else {
+            throw FormatError("JSON: duplicate key \(FormatError.quoted(key)) at byte \(start)")
+        }
+        skipSpace(text)
+    }
+
+    /// A key and the colon after it.
+    private mutating func parseKey(_ text: Span<UInt8>) throws(FormatError) -> String {
         guard peek(text) == UInt8(ascii: "\"") else { throw unexpected(text, expected: "a key in quotes") }
         let key = try parseString(text)
         skipSpace(text)
         guard peek(text) == UInt8(ascii: ":") else { throw unexpected(text, expected: "':'") }
         position += 1
         skipSpace(text)
-        let value = try parseValue(text, depth: depth)
-        guard members.updateValue(value, forKey: key) == nil else {
-            throw FormatError("JSON: duplicate key \(FormatError.quoted(key)) at byte \(start)")
-        }
-        skipSpace(text)
+        return key
+    }
+
+    /// An object as an array of [key, value].
+    private mutating func parseList(_ text: Span<UInt8>, depth: Int) throws(FormatError) -> JSONValue {
+        try checkDepth(depth)
+        var entries: [JSONValue] = []
+        repeat {
+            position += 1
+            skipSpace(text)
+            if entries.isEmpty && peek(text) == UInt8(ascii: "}") { break }
+            entries.append(.array([.string(try parseKey(text)), try parseValue(text, depth: depth)]))
+            skipSpace(text)
+        } while peek(text) == UInt8(ascii: ",")
+        guard peek(text) == UInt8(ascii: "}") else { throw unexpected(text, expected: "',' or '}'") }
+        position += 1
+        return .array(entries)
     }
 
     // MARK: Numbers

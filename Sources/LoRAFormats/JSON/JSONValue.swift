@@ -32,6 +32,14 @@ extension JSONValue {
         self = try JSONParser.parse(bytes.span)
     }
 
+    /// Parses one UTF-8 JSON text in which the object under each key `listing` becomes an array of [key, value].
+    ///
+    /// Keys of other objects differ in more than their normal form; the tokens of a vocabulary need not.
+    /// - Throws: `FormatError` with the byte offset and what was expected.
+    public init(parsing bytes: [UInt8], listing key: String) throws {
+        self = try JSONParser.parse(bytes.span, listing: key)
+    }
+
     /// The compact text: no spaces, keys in their order, non-ASCII kept, numbers in their shortest exact form.
     ///
     /// `pretty` puts each member on its own line, two spaces deeper; `sortedKeys` orders keys by their UTF-8 bytes.

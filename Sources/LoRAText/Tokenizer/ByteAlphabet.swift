@@ -1,7 +1,7 @@
 /// The alphabet in which byte-level BPE writes its tokens: each byte is one visible character (GPT-2, 2019).
 ///
 /// Printable ASCII and most of Latin-1 stand for themselves; the 68 other bytes, in order, are U+0100 and on.
-enum ByteAlphabet {
+package enum ByteAlphabet {
     /// The scalar value of each byte's character.
     static let scalars: [UInt32] = {
         var next: UInt32 = 0x100
@@ -31,6 +31,13 @@ enum ByteAlphabet {
             text.append(UInt8(truncatingIfNeeded: 0xC0 | scalar >> 6))
             text.append(UInt8(truncatingIfNeeded: 0x80 | scalar & 0x3F))
         }
+    }
+
+    /// The text of the token of `byte` alone.
+    package static func text(of byte: UInt8) -> String {
+        var text: [UInt8] = []
+        appendCharacter(of: byte, to: &text)
+        return String(decoding: text, as: UTF8.self)
     }
 
     /// The bytes that `text` stands for, or nil when a character is not of this alphabet.

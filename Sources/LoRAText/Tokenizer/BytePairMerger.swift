@@ -1,4 +1,5 @@
-/// Merges the bytes of one word at a time into tokens: Sennrich et al., arXiv 1508.07909, on bytes.
+/// Merges the bytes of one word, or the characters of one part of a text, into tokens: Sennrich et al., arXiv
+/// 1508.07909.
 ///
 /// Candidates wait in a binary heap, best rank first and leftmost first among equals, and symbols in a linked list,
 /// so a word of n bytes costs O(n log n). Buffers are kept from word to word.
@@ -39,23 +40,79 @@ struct BytePairMerger {
         var start = 0
         while start < word.count {
             let end = min(word.count, start + longestWord)
-            merge(UnsafeBufferPointer(rebasing: word[start..<end]))
-            for symbol in symbols where symbol.id >= 0 {
-                output.append(symbol.id, offset + start + Int(symbol.start)..<offset + start + Int(symbol.end))
+            symbols.removeAll(keepingCapacity: true)
+            for position in start..<end {
+                let id = vocabulary.byteTokens[Int(word[position])]
+                if id >= 0 { appendSymbol(id, position - start..<position - start + 1) }
             }
+            merge(offset: offset + start, to: &output)
             start = end
         }
     }
 
-    private mutating func merge(_ word: UnsafeBufferPointer<UInt8>) {
-        symbols.removeAll(keepingCapacity: true)
-        for (position, byte) in word.enumerated() {
+    /// Appends the tokens of well-formed UTF-8 as SentencePiece has it: characters, or else their bytes, are merged; a
+    /// space is "▁".
+    mutating func append(
+        characters text: UnsafeRawBufferPointer, withPrefix: Bool, offset: Int, to output: inout TokenSink
+    ) {
+        var start = 0
+        repeat {
+            var end = min(text.count, start + longestWord)
+            while end < text.count && text[end] & 0xC0 == 0x80 { end -= 1 }
+            symbols.removeAll(keepingCapacity: true)
+            if withPrefix && start == 0, let id = vocabulary.spaceToken { appendSymbol(id, 0..<0) }
+            var position = start
+            while position < end {
+                var next = position + 1
+                while next < end && text[next] & 0xC0 == 0x80 { next += 1 }
+                appendCharacter(UnsafeRawBufferPointer(rebasing: text[position..<next]), at: position - start)
+                position = next
+            }
+            merge(offset: offset + start, to: &output)
+            start = end
+        } while start < text.count
+    }
+
+    private mutating func appendCharacter(_ bytes: UnsafeRawBufferPointer, at start: Int) {
+        let end = start + bytes.count
+        if let id = vocabulary.characterToken(bytes) { return appendSymbol(id, start..<end) }
+        let first = symbols.count
+        for (offset, byte) in bytes.enumerated() {
             let id = vocabulary.byteTokens[Int(byte)]
-            guard id >= 0 else { continue }
-            let index = Int32(symbols.count)
-            let start = Int32(position)
-            symbols.append(Symbol(id: id, previous: index - 1, next: index + 1, start: start, end: start + 1))
+            guard id >= 0 else {
+                symbols.removeLast(symbols.count - first)
+                return appendUnknown(start..<end)
+            }
+            appendSymbol(id, start + offset..<start + offset + 1)
         }
+    }
+
+    /// Characters without tokens that follow one another become one unknown token together.
+    private mutating func appendUnknown(_ range: Range<Int>) {
+        guard let id = vocabulary.unknownID else { return }
+        if let last = symbols.indices.last, symbols[last].id == id {
+            symbols[last].end = Int32(range.upperBound)
+        } else {
+            appendSymbol(id, range)
+        }
+    }
+
+    private mutating func appendSymbol(_ id: Int32, _ range: Range<Int>) {
+        let index = Int32(symbols.count)
+        symbols.append(
+            Symbol(
+                id: id, previous: index - 1, next: index + 1, start: Int32(range.lowerBound),
+                end: Int32(range.upperBound)))
+    }
+
+    private mutating func merge(offset: Int, to output: inout TokenSink) {
+        mergeSymbols()
+        for symbol in symbols where symbol.id >= 0 {
+            output.append(symbol.id, offset + Int(symbol.start)..<offset + Int(symbol.end))
+        }
+    }
+
+    private mutating func mergeSymbols() {
         guard symbols.count > 1 else { return }
         symbols[symbols.count - 1].next = -1
         for index in 0..<symbols.count - 1 { propose(index) }
@@ -65,8 +122,8 @@ struct BytePairMerger {
     /// Puts the pair that starts at `left` among the candidates, if it is one that merges.
     private mutating func propose(_ left: Int) {
         let right = Int(symbols[left].next)
-        let pair = Vocabulary.pairKey(symbols[left].id, symbols[right].id)
-        guard let rank = vocabulary.ranks[pair] else { return }
+        let pair = MergeTable.pairKey(symbols[left].id, symbols[right].id)
+        guard let rank = vocabulary.merges.ranks[pair] else { return }
         push(Candidate(order: UInt64(UInt32(bitPattern: rank)) << 32 | UInt64(left), pair: pair))
     }
 
@@ -74,9 +131,9 @@ struct BytePairMerger {
         let left = Int(candidate.order & 0xFFFF_FFFF)
         let right = Int(symbols[left].next)
         guard symbols[left].id >= 0, right >= 0,
-            Vocabulary.pairKey(symbols[left].id, symbols[right].id) == candidate.pair
+            MergeTable.pairKey(symbols[left].id, symbols[right].id) == candidate.pair
         else { return }
-        symbols[left].id = vocabulary.results[Int(candidate.order >> 32)]
+        symbols[left].id = vocabulary.merges.results[Int(candidate.order >> 32)]
         symbols[left].end = symbols[right].end
         symbols[left].next = symbols[right].next
         symbols[right].id = -1

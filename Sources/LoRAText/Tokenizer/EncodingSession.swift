@@ -1,16 +1,19 @@
 /// One call of `encode`: the way from bytes over special tokens, well-formed UTF-8 and words to ids.
 struct EncodingSession: ~Copyable {
     private let vocabulary: Vocabulary
-    private let ignoresMerges: Bool
-    private let matcher: Matcher
+    private let segmentation: Segmentation
+    private let matcher: Matcher?
     private var merger: BytePairMerger
     private var wordText: [UInt8] = []
     private(set) var output: TokenSink
 
-    init(_ vocabulary: Vocabulary, _ preTokenizer: PreTokenizer, wantsRanges: Bool) {
+    init(_ vocabulary: Vocabulary, _ segmentation: Segmentation, wantsRanges: Bool) {
         self.vocabulary = vocabulary
-        ignoresMerges = preTokenizer.ignoresMerges
-        matcher = Matcher(preTokenizer.pattern)
+        self.segmentation = segmentation
+        switch segmentation {
+        case .words(let preTokenizer): matcher = Matcher(preTokenizer.pattern)
+        case .sentencePiece: matcher = nil
+        }
         merger = BytePairMerger(vocabulary)
         output = TokenSink(wantsRanges: wantsRanges)
     }
@@ -30,9 +33,12 @@ struct EncodingSession: ~Copyable {
     private mutating func encodeUnchecked(_ text: UnsafeRawBufferPointer, _ range: Range<Int>) {
         var position = range.lowerBound
         while position < range.upperBound {
+            let isFirst = position == range.lowerBound
             let rest = UnsafeRawBufferPointer(rebasing: text[position..<range.upperBound])
             let invalid = UTF8Check.firstInvalid(in: rest)
-            encodeValid(text, position..<position + invalid.lowerBound)
+            encodeValid(
+                UnsafeRawBufferPointer(rebasing: rest[..<invalid.lowerBound]), offset: position,
+                withPrefix: isFirst && needsPrefix(rest, at: position))
             for offset in position + invalid.lowerBound..<position + invalid.upperBound {
                 let id = vocabulary.byteTokens[Int(text[offset])]
                 if id >= 0 { output.append(id, offset..<offset + 1) }
@@ -41,18 +47,40 @@ struct EncodingSession: ~Copyable {
         }
     }
 
-    /// Well-formed UTF-8, word by word.
-    private mutating func encodeValid(_ text: UnsafeRawBufferPointer, _ range: Range<Int>) {
-        guard !range.isEmpty else { return }
-        UnsafeRawBufferPointer(rebasing: text[range]).withMemoryRebound(to: UInt8.self) { part in
+    private func needsPrefix(_ part: UnsafeRawBufferPointer, at position: Int) -> Bool {
+        if case .sentencePiece(let prefix) = segmentation { prefix.applies(to: part, at: position) } else { false }
+    }
+
+    /// Well-formed UTF-8, as a whole or word by word.
+    private mutating func encodeValid(_ text: UnsafeRawBufferPointer, offset: Int, withPrefix: Bool) {
+        switch segmentation {
+        case .sentencePiece:
+            merger.append(characters: text, withPrefix: withPrefix, offset: offset, to: &output)
+        case .words(let preTokenizer):
+            guard !text.isEmpty else { return }
+            guard preTokenizer.normalizes, let normalized = NormalizedText(text) else {
+                return encodeWords(text, ignoringMerges: preTokenizer.ignoresMerges, offset: offset)
+            }
+            let first = output.ranges.count
+            normalized.bytes.withUnsafeBytes {
+                encodeWords($0, ignoringMerges: preTokenizer.ignoresMerges, offset: 0)
+            }
+            for index in output.ranges.indices.dropFirst(first) {
+                output.ranges[index] = normalized.origin(of: output.ranges[index], offset: offset)
+            }
+        }
+    }
+
+    private mutating func encodeWords(_ text: UnsafeRawBufferPointer, ignoringMerges: Bool, offset: Int) {
+        text.withMemoryRebound(to: UInt8.self) { text in
             var start = 0
-            while start < part.count {
-                let end = matcher.endOfMatch(in: part, from: start)
-                let word = UnsafeBufferPointer(rebasing: part[start..<end])
-                if ignoresMerges, let id = wholeToken(word) {
-                    output.append(id, range.lowerBound + start..<range.lowerBound + end)
+            while start < text.count {
+                let end = matcher?.endOfMatch(in: text, from: start) ?? text.count
+                let word = UnsafeBufferPointer(rebasing: text[start..<end])
+                if ignoringMerges, let id = wholeToken(word) {
+                    output.append(id, offset + start..<offset + end)
                 } else {
-                    merger.append(word, offset: range.lowerBound + start, to: &output)
+                    merger.append(word, offset: offset + start, to: &output)
                 }
                 start = end
             }
@@ -68,6 +96,13 @@ struct EncodingSession: ~Copyable {
         guard let id, vocabulary.kinds[Int(id)] == .normal else { return nil }
         return id
     }
+}
+
+/// How a model cuts text before BPE merges.
+package enum Segmentation: Sendable {
+    case words(PreTokenizer)
+    /// Not at all.
+    case sentencePiece(SpacePrefix)
 }
 
 /// Well-formedness of UTF-8 (Unicode, table 3-7).

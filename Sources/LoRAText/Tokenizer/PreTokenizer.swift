@@ -3,10 +3,19 @@ import LoRAFormats
 /// How a model cuts text into words before BPE merges within each of them.
 ///
 /// Every pattern here matches at every character, so words lie end to end and no byte is lost.
-struct PreTokenizer: Sendable {
+package struct PreTokenizer: Sendable {
+    package enum Kind: Sendable {
+        case smollm, gpt2
+        /// Llama 3 and Qwen 2; the repetition tells how many digits stay together.
+        case digitRuns(String)
+    }
+
+    package let kind: Kind
     let pattern: Pattern
     /// Whether a word that is a token as a whole stays one, whatever the merges say (Llama 3).
-    let ignoresMerges: Bool
+    package let ignoresMerges: Bool
+    /// Whether text is brought into Unicode's normal form C first.
+    package let normalizes: Bool
     /// Whether models with this pre-tokenizer want BOS when the file does not say.
     let addsBOS: Bool
 
@@ -15,11 +24,12 @@ struct PreTokenizer: Sendable {
     /// - Throws: `FormatError` that names an unknown pre-tokenizer and the supported ones.
     init(named name: String) throws(FormatError) {
         switch name {
-        case "smollm": self = try PreTokenizer(Self.smollm)
-        case "gpt-2": self = try PreTokenizer(Self.gpt2)
+        case "smollm": self = try PreTokenizer(.smollm)
+        case "gpt-2": self = try PreTokenizer(.gpt2)
         case "llama-bpe", "llama3", "llama-v3":
-            self = try PreTokenizer(Self.withDigitRuns("{1,3}"), ignoresMerges: true, addsBOS: true)
-        case "qwen2", "deepseek-r1-qwen": self = try PreTokenizer(Self.withDigitRuns(""))
+            self = try PreTokenizer(.digitRuns("{1,3}"), ignoresMerges: true, addsBOS: true)
+        case "qwen2": self = try PreTokenizer(.digitRuns(""), normalizes: true)
+        case "deepseek-r1-qwen": self = try PreTokenizer(.digitRuns(""))
         default:
             throw FormatError(
                 "tokenizer.ggml.pre is \(quoted(name)); supported are \(Self.supportedNames.joined(separator: ", ")); "
@@ -27,8 +37,17 @@ struct PreTokenizer: Sendable {
         }
     }
 
-    private init(_ source: String, ignoresMerges: Bool = false, addsBOS: Bool = false) throws(FormatError) {
-        pattern = try Pattern(source)
+    private init(
+        _ kind: Kind, ignoresMerges: Bool = false, normalizes: Bool = false, addsBOS: Bool = false
+    ) throws(FormatError) {
+        self.kind = kind
+        pattern =
+            switch kind {
+            case .smollm: try Pattern(Self.smollm)
+            case .gpt2: try Pattern(Self.gpt2)
+            case .digitRuns(let repetition): try Pattern(Self.withDigitRuns(repetition))
+            }
+        self.normalizes = normalizes
         self.ignoresMerges = ignoresMerges
         self.addsBOS = addsBOS
     }

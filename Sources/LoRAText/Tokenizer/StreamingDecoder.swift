@@ -6,6 +6,8 @@ public struct StreamingDecoder: Sendable {
     private let skippingSpecial: Bool
     /// The beginning of a character whose other bytes are still to come: at most three bytes.
     private var pending: [UInt8] = []
+    /// Whether the next byte is the first.
+    private var isAtStart = true
 
     /// A decoder at the beginning of a text.
     public init(tokenizer: Tokenizer, skippingSpecial: Bool = true) {
@@ -17,7 +19,9 @@ public struct StreamingDecoder: Sendable {
     public mutating func append(_ id: Int32) -> String {
         if skippingSpecial && tokenizer.isSpecial(id) { return "" }
         var bytes = pending
-        bytes.append(contentsOf: tokenizer.bytes(of: id))
+        let added = tokenizer.bytes(of: id)
+        bytes.append(contentsOf: isAtStart && tokenizer.stripsSpace && added.first == 0x20 ? added[1...] : added[...])
+        if !added.isEmpty { isAtStart = false }
         let complete = bytes.count - Self.unfinishedCount(at: bytes)
         pending = Array(bytes[complete...])
         return String(decoding: bytes[..<complete], as: UTF8.self)

@@ -2,7 +2,7 @@
 ///
 /// A `[String: Int32]` would not do: Swift compares strings by canonical equivalence, and two tokens may differ in
 /// nothing but their normal form. Hashing is the standard library's seeded SipHash, so a file cannot force collisions.
-struct TokenTable: Sendable {
+package struct TokenTable: Sendable {
     /// Texts of all tokens, end to end; token `id` is `bytes[offsets[id]..<offsets[id + 1]]`.
     private var bytes: [UInt8] = []
     private var offsets: [Int] = [0]
@@ -11,7 +11,7 @@ struct TokenTable: Sendable {
     let longest: Int
 
     /// When two tokens have the same text, the first one is found.
-    init(_ tokens: [String]) {
+    package init(_ tokens: [String]) {
         var capacity = 16
         while capacity < tokens.count * 2 { capacity *= 2 }
         slots = [Int32](repeating: -1, count: capacity)
@@ -32,12 +32,12 @@ struct TokenTable: Sendable {
         }
     }
 
-    func id(of text: UnsafeRawBufferPointer) -> Int32? {
+    package func id(of text: UnsafeRawBufferPointer) -> Int32? {
         let id = bytes.withUnsafeBytes { slots[Self.slot(of: text, among: slots, all: $0, offsets: offsets)] }
         return id < 0 ? nil : id
     }
 
-    func id(of text: String) -> Int32? {
+    package func id(of text: String) -> Int32? {
         var text = text
         return text.withUTF8 { id(of: UnsafeRawBufferPointer($0)) }
     }

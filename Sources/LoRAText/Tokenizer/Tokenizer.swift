@@ -1,12 +1,16 @@
 public import LoRAFormats
 
-/// Byte-level BPE from a GGUF file's own vocabulary and merges.
+/// BPE over bytes, or SentencePiece's over characters, from a GGUF file's own vocabulary and merges.
 ///
-/// Ids equal those of Hugging Face's `tokenizers` for the same vocabulary, merges and pre-tokenizer. Text is taken as
-/// it is, without Unicode normalisation, so that decoding gives back what was encoded; GGUF files do not say whether the
-/// original tokenizer normalised (Qwen 2's brings text into NFC), and llama.cpp does not either.
+/// Ids equal those of Hugging Face's `tokenizers` for the same vocabulary, merges and pre-tokenizer; Qwen 2's brings text
+/// into Unicode's normal form C first. Where llama.cpp gives others, these are followed:
+/// - llama.cpp never normalises.
+/// - SentencePiece's merges go by rank; llama.cpp compares scores alone, and so prefers the leftmost of two pairs that
+///   give the same token, and merges characters that are no tokens themselves.
 ///
-/// A byte for which the vocabulary has no token at all leaves no id behind; SmolLM2 lacks six control characters.
+/// A byte for which a byte-level vocabulary has no token at all leaves no id behind; SmolLM2 lacks six control
+/// characters. Bytes that are not UTF-8 decode to one U+FFFD for each maximal part of a character, where Hugging Face's
+/// decoder for byte tokens gives one for each byte.
 /// Copies share one immutable vocabulary, and any number of threads may encode and decode at once.
 public struct Tokenizer: Sendable {
     /// Tokens in the vocabulary (V).
@@ -22,32 +26,51 @@ public struct Tokenizer: Sendable {
     /// Tokens that end a turn: EOS, EOT, EOM and the well-known names that llama.cpp stops at.
     public let endIDs: Set<Int32>
 
+    /// What a character without tokens becomes.
+    package var unknownID: Int32? { vocabulary.unknownID }
+
     private let vocabulary: Vocabulary
-    private let preTokenizer: PreTokenizer
+    package let segmentation: Segmentation
+    /// Whether text begins with a space that is not part of it.
+    let stripsSpace: Bool
 
     /// Reads the tokenizer of a GGUF file; tensors are not looked at.
     /// - Throws: `FormatError` naming the key that is missing or not supported.
     public init(gguf: GGUFFile) throws {
-        do {
-            try self.init(TokenizerDefinition(gguf: gguf))
-        } catch var error as FormatError {
-            error.file = error.file ?? gguf.path
-            throw error
+        do throws(FormatError) {
+            try self.init(metadata: gguf.metadata)
+        } catch {
+            throw error.located(in: gguf.path)
         }
     }
 
+    /// Reads the tokenizer from the keys of a GGUF file.
+    /// - Throws: `FormatError` naming the key that is missing or not supported.
+    public init(metadata: [String: GGUFValue]) throws(FormatError) {
+        try self.init(TokenizerDefinition(metadata: metadata))
+    }
+
     init(_ definition: TokenizerDefinition) throws(FormatError) {
-        try TokenizerDefinition.checkModel(definition.model)
-        preTokenizer = try PreTokenizer(named: definition.preTokenizer)
+        let addsBOSByDefault: Bool
+        if definition.model == "llama" {
+            let prefix = try SpacePrefix(adds: definition.addsSpacePrefix, scheme: definition.metaspaceScheme)
+            segmentation = .sentencePiece(prefix)
+            (stripsSpace, addsBOSByDefault) = (prefix != .none, true)
+        } else {
+            let preTokenizer = try PreTokenizer(named: definition.preTokenizer)
+            segmentation = .words(preTokenizer)
+            (stripsSpace, addsBOSByDefault) = (false, preTokenizer.addsBOS)
+        }
         let count = definition.tokens.count
         bosID = try Self.checked(definition.bosID, "bos", count: count)
         eosID = try Self.checked(definition.eosID, "eos", count: count)
         padID = try Self.checked(definition.padID, "padding", count: count)
+        _ = try Self.checked(definition.unknownID, "unknown", count: count)
         _ = try Self.checked(definition.eotID, "eot", count: count)
         _ = try Self.checked(definition.eomID, "eom", count: count)
         vocabulary = try Vocabulary(definition)
         vocabularyCount = count
-        addsBOS = (definition.addsBOS ?? preTokenizer.addsBOS) && bosID != nil
+        addsBOS = (definition.addsBOS ?? addsBOSByDefault) && bosID != nil
         endIDs = EndTokens.ids(of: definition, table: vocabulary.table)
     }
 
@@ -79,7 +102,8 @@ extension Tokenizer {
     }
 
     /// Token ids, and for each the range of UTF-8 bytes of `text` that it covers: in order, never overlapping, with
-    /// gaps only where a byte has no token. A range may begin or end inside a character.
+    /// gaps only where a byte has no token. A range may begin or end inside a character; that of a space put before the
+    /// text is empty, or that of the word it went into.
     public func encodeWithRanges(
         _ text: String, parsingSpecial: Bool = true
     ) -> (ids: [Int32], ranges: [Range<Int>]) {
@@ -91,21 +115,23 @@ extension Tokenizer {
     }
 
     private func encode(_ bytes: UnsafeRawBufferPointer, parsingSpecial: Bool, wantsRanges: Bool) -> TokenSink {
-        var session = EncodingSession(vocabulary, preTokenizer, wantsRanges: wantsRanges)
+        var session = EncodingSession(vocabulary, segmentation, wantsRanges: wantsRanges)
         session.encode(bytes, parsingSpecial: parsingSpecial)
         return session.output
     }
 }
 
 extension Tokenizer {
-    /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing.
+    /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing. Where the model
+    /// puts a space before text, one at the beginning is left out.
     public func decode(_ ids: [Int32], skippingSpecial: Bool = true) -> String {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(ids.count * 4)
         for id in ids where !(skippingSpecial && isSpecial(id)) {
             bytes.append(contentsOf: vocabulary.bytes(of: id))
         }
-        return String(decoding: bytes, as: UTF8.self)
+        let start = stripsSpace && bytes.first == 0x20 ? 1 : 0
+        return String(decoding: bytes[start...], as: UTF8.self)
     }
 
     /// The bytes a token stands for; none for an id outside the vocabulary.
@@ -118,6 +144,18 @@ extension Tokenizer {
 
     /// The id of a token by its text as the vocabulary has it, compared byte by byte.
     public func id(of token: String) -> Int32? { vocabulary.table.id(of: token) }
+
+    /// The kind of a token; `unused` for an id outside the vocabulary.
+    package func kind(of id: Int32) -> TokenKind {
+        vocabulary.kinds.indices.contains(Int(id)) ? vocabulary.kinds[Int(id)] : .unused
+    }
+
+    /// The pairs of tokens that merge, best first.
+    package var merges: [(left: Int32, right: Int32)] {
+        vocabulary.merges.ranks.sorted { $0.value < $1.value }.map { pair, _ in
+            (Int32(truncatingIfNeeded: pair >> 32), Int32(truncatingIfNeeded: pair))
+        }
+    }
 
     /// Whether a token is a control token: decoding skips it unless told otherwise. User-defined tokens are text.
     public func isSpecial(_ id: Int32) -> Bool { vocabulary.isSpecial(id) }

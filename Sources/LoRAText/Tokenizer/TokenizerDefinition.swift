@@ -9,49 +9,53 @@ struct TokenizerDefinition: Sendable {
     var tokens: [String] = []
     /// One GGML token type per token, or empty: all normal.
     var types: [Int32] = []
-    /// "left right", best first.
-    var merges: [String] = []
+    /// "left right", best first; SentencePiece's may be left to the scores.
+    var merges: [String]?
+    /// One score per token, for SentencePiece.
+    var scores: [Float]?
     var bosID: Int?
     var eosID: Int?
     var padID: Int?
     /// End of turn and end of message, where the model has them beside EOS.
     var eotID: Int?
     var eomID: Int?
+    var unknownID: Int?
     var addsBOS: Bool?
+    /// For SentencePiece: `tokenizer.ggml.add_space_prefix`, and `SpacePrefix.metaspaceKey`.
+    var addsSpacePrefix: Bool?
+    var metaspaceScheme: String?
 }
 
 extension TokenizerDefinition {
     /// Reads the `tokenizer.ggml.*` keys.
     /// - Throws: `FormatError` naming the key that is missing or of another type.
-    init(gguf: GGUFFile) throws {
-        let reader = MetadataReader(metadata: gguf.metadata, path: gguf.path)
-        model = try reader.string("tokenizer.ggml.model")
+    init(metadata: [String: GGUFValue]) throws(FormatError) {
+        let reader = MetadataReader(metadata: metadata)
+        model = try reader.needed("tokenizer.ggml.model", reader.string)
         // The algorithm decides which other keys exist, so it is refused first.
-        try TokenizerDefinition.checkModel(model, file: gguf.path)
-        preTokenizer = try reader.string("tokenizer.ggml.pre")
-        tokens = try reader.strings("tokenizer.ggml.tokens")
+        switch model {
+        case "gpt2":
+            preTokenizer = try reader.needed("tokenizer.ggml.pre", reader.string)
+            merges = try reader.needed("tokenizer.ggml.merges", reader.strings)
+        case "llama":
+            merges = try reader.strings("tokenizer.ggml.merges")
+            scores = try reader.floats("tokenizer.ggml.scores")
+            addsSpacePrefix = try reader.bool("tokenizer.ggml.add_space_prefix")
+            metaspaceScheme = try reader.string(SpacePrefix.metaspaceKey)
+        default:
+            throw FormatError(
+                "tokenizer.ggml.model is \(quoted(model)); supported are \"gpt2\" (byte-level BPE) and \"llama\" "
+                    + "(SentencePiece's BPE)")
+        }
+        tokens = try reader.needed("tokenizer.ggml.tokens", reader.strings)
         types = try reader.integers("tokenizer.ggml.token_type") ?? []
-        merges = try reader.strings("tokenizer.ggml.merges")
         bosID = try reader.integer("tokenizer.ggml.bos_token_id")
         eosID = try reader.integer("tokenizer.ggml.eos_token_id")
         padID = try reader.integer("tokenizer.ggml.padding_token_id")
         eotID = try reader.integer("tokenizer.ggml.eot_token_id")
+        unknownID = try reader.integer("tokenizer.ggml.unknown_token_id")
         eomID = try reader.integer("tokenizer.ggml.eom_token_id")
         addsBOS = try reader.bool("tokenizer.ggml.add_bos_token")
-    }
-
-    /// The one place that knows which algorithms there are; SentencePiece-style BPE ("llama") belongs here next.
-    static func checkModel(_ model: String, file: String? = nil) throws(FormatError) {
-        switch model {
-        case "gpt2": return
-        case "llama":
-            throw FormatError(
-                "tokenizer.ggml.model is \"llama\" (SentencePiece BPE), which is not supported yet; "
-                    + "use a base whose tokenizer is byte-level BPE (\"gpt2\")", file: file)
-        default:
-            throw FormatError(
-                "tokenizer.ggml.model is \(quoted(model)); only \"gpt2\" (byte-level BPE) is supported", file: file)
-        }
     }
 }
 
@@ -61,58 +65,69 @@ func quoted(_ text: String) -> String {
     return "\"\(shown)\(text.unicodeScalars.count > 40 ? "…" : "")\""
 }
 
-/// Typed access to metadata, with errors that name the key.
+/// Typed access to metadata, with errors that name the key; nil for a key that is not there.
 private struct MetadataReader {
     let metadata: [String: GGUFValue]
-    let path: String
 
-    func string(_ key: String) throws -> String {
-        guard let value = metadata[key] else { throw missing(key) }
+    func needed<Value>(
+        _ key: String, _ read: (String) throws(FormatError) -> Value?
+    ) throws(FormatError) -> Value {
+        if let value = try read(key) { return value }
+        throw FormatError("the key \(key) is missing, so the file has no usable tokenizer; convert the model again")
+    }
+
+    func string(_ key: String) throws(FormatError) -> String? {
+        guard let value = metadata[key] else { return nil }
         guard let string = value.stringValue else { throw mismatch(key, "a string") }
         return string
     }
 
-    func strings(_ key: String) throws -> [String] {
-        guard let value = metadata[key] else { throw missing(key) }
-        switch value {
+    func strings(_ key: String) throws(FormatError) -> [String]? {
+        switch metadata[key] {
+        case nil: return nil
         case .strings(let strings): return strings
         default: throw mismatch(key, "an array of strings")
         }
     }
 
-    func integers(_ key: String) throws -> [Int32]? {
+    func floats(_ key: String) throws(FormatError) -> [Float]? {
+        switch metadata[key] {
+        case nil: return nil
+        case .float32s(let values): return values
+        default: throw mismatch(key, "an array of 32-bit numbers")
+        }
+    }
+
+    func integers(_ key: String) throws(FormatError) -> [Int32]? {
         switch metadata[key] {
         case nil: return nil
         case .int32s(let values): return values
         case .array(let values, _):
-            return try values.map { value in
+            var ids: [Int32] = []
+            for value in values {
                 guard let number = value.intValue, let id = Int32(exactly: number) else {
                     throw mismatch(key, "an array of 32-bit integers")
                 }
-                return id
+                ids.append(id)
             }
+            return ids
         default: throw mismatch(key, "an array of integers")
         }
     }
 
-    func integer(_ key: String) throws -> Int? {
+    func integer(_ key: String) throws(FormatError) -> Int? {
         guard let value = metadata[key] else { return nil }
         guard let number = value.intValue else { throw mismatch(key, "an integer") }
         return number
     }
 
-    func bool(_ key: String) throws -> Bool? {
+    func bool(_ key: String) throws(FormatError) -> Bool? {
         guard let value = metadata[key] else { return nil }
         guard let bool = value.boolValue else { throw mismatch(key, "a bool") }
         return bool
     }
 
-    private func missing(_ key: String) -> FormatError {
-        FormatError(
-            "the key \(key) is missing, so the file has no usable tokenizer; convert the model again", file: path)
-    }
-
     private func mismatch(_ key: String, _ expected: String) -> FormatError {
-        FormatError("the key \(key) is not \(expected); convert the model again", file: path)
+        FormatError("the key \(key) is not \(expected); convert the model again")
     }
 }

@@ -1,23 +1,27 @@
 import LoRAFormats
 
+/// GGML's token types.
+package enum TokenKind: Int32, Sendable {
+    case normal = 1
+    case unknown, control, userDefined, unused, byte
+}
+
 /// The tokens, their kinds and the merges of one model, checked and indexed; immutable and shared by all copies of a
 /// `Tokenizer`.
 final class Vocabulary: Sendable {
-    /// GGML's token types.
-    enum Kind: Int32 {
-        case normal = 1
-        case unknown, control, userDefined, unused, byte
-    }
-
     let tokens: [String]
-    let kinds: [Kind]
+    let kinds: [TokenKind]
     let table: TokenTable
     /// The token of each single byte, or -1 where the model has none.
     let byteTokens: [Int32]
-    /// Rank of each pair of neighbours that merge: lower ranks merge first. Keys are `pairKey`s.
-    let ranks: [UInt64: Int32]
-    /// The token that a merge of each rank gives.
-    let results: [Int32]
+    let merges: MergeTable
+    /// The token of "▁", and the token of each ASCII character or -1, for SentencePiece.
+    let spaceToken: Int32?
+    private let asciiTokens: [Int32]
+    /// What stands for a character without tokens.
+    let unknownID: Int32?
+    /// Whether tokens are written as SentencePiece does ("▁" is a space), and not in the alphabet of bytes.
+    let isSentencePiece: Bool
     /// Tokens that text turns into when special tokens are parsed, and those that it always turns into.
     let specialTrie: SpecialTokenTrie
     let userDefinedTrie: SpecialTokenTrie
@@ -37,20 +41,35 @@ final class Vocabulary: Sendable {
             try specialTrie.insert(tokens[id], id: Int32(id))
             if kind == .userDefined { try userDefinedTrie.insert(tokens[id], id: Int32(id)) }
         }
+        let isSentencePiece = definition.model == "llama"
         byteTokens = (UInt8.min...UInt8.max).map { byte in
-            var text: [UInt8] = []
-            ByteAlphabet.appendCharacter(of: byte, to: &text)
-            return text.withUnsafeBytes { table.id(of: $0) } ?? -1
+            table.id(of: isSentencePiece ? SentencePiece.text(of: byte) : ByteAlphabet.text(of: byte)) ?? -1
         }
-        (ranks, results) = try Self.index(merges: definition.merges, table: table)
+        if let written = definition.merges {
+            merges = try MergeTable(written, table: table)
+        } else {
+            merges = try MergeTable(
+                scores: definition.scores ?? [], tokens: definition.tokens, kinds: kinds, table: table)
+        }
+        unknownID = definition.unknownID.map { Int32($0) }
+        let spaceToken = SentencePiece.space.withUnsafeBytes { table.id(of: $0) }
+        asciiTokens = (0..<128).map { character in
+            character == 0x20
+                ? spaceToken ?? -1 : table.id(of: String(Character(Unicode.Scalar(UInt8(character))))) ?? -1
+        }
+        self.spaceToken = spaceToken
+        self.isSentencePiece = isSentencePiece
         self.table = table
         self.kinds = kinds
         self.specialTrie = specialTrie
         self.userDefinedTrie = userDefinedTrie
     }
 
-    static func pairKey(_ left: Int32, _ right: Int32) -> UInt64 {
-        UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
+    /// The token of one character, where a space is "▁".
+    func characterToken(_ bytes: UnsafeRawBufferPointer) -> Int32? {
+        guard bytes.count == 1, let byte = bytes.first, byte < 0x80 else { return table.id(of: bytes) }
+        let id = asciiTokens[Int(byte)]
+        return id < 0 ? nil : id
     }
 
     /// Whether a token carries meaning for the program instead of text for the reader.
@@ -65,23 +84,26 @@ final class Vocabulary: Sendable {
         let text = tokens[Int(id)]
         switch kinds[Int(id)] {
         case .control, .unknown, .userDefined: return Array(text.utf8)
-        // A token with a character outside the alphabet can only have been added as plain text.
-        case .normal, .unused, .byte: return ByteAlphabet.bytes(of: text) ?? Array(text.utf8)
+        case .normal, .unused, .byte:
+            if isSentencePiece { return SentencePiece.bytes(of: text, kind: kinds[Int(id)]) }
+            // A token with a character outside the alphabet can only have been added as plain text.
+            return ByteAlphabet.bytes(of: text) ?? Array(text.utf8)
         }
     }
 }
 
 extension Vocabulary {
-    private static func kinds(of definition: TokenizerDefinition, table: TokenTable) throws(FormatError) -> [Kind] {
+    private static func kinds(of definition: TokenizerDefinition, table: TokenTable) throws(FormatError) -> [TokenKind]
+    {
         let types = definition.types
         guard types.isEmpty || types.count == definition.tokens.count else {
             throw FormatError(
                 "tokenizer.ggml.token_type has \(types.count) elements for \(definition.tokens.count) tokens; "
                     + "convert the model again")
         }
-        var kinds = [Kind](repeating: .normal, count: definition.tokens.count)
+        var kinds = [TokenKind](repeating: .normal, count: definition.tokens.count)
         for (id, type) in types.enumerated() {
-            guard let kind = Kind(rawValue: type) else {
+            guard let kind = TokenKind(rawValue: type) else {
                 throw FormatError(
                     "tokenizer.ggml.token_type[\(id)] is \(type); expected 1 to 6; convert the model again")
             }
@@ -92,69 +114,5 @@ extension Vocabulary {
             if let id = table.id(of: name) { kinds[Int(id)] = .control }
         }
         return kinds
-    }
-
-    private static func index(
-        merges: [String], table: TokenTable
-    ) throws(FormatError) -> (ranks: [UInt64: Int32], results: [Int32]) {
-        var ranks: [UInt64: Int32] = [:]
-        ranks.reserveCapacity(merges.count)
-        var results: [Int32] = []
-        results.reserveCapacity(merges.count)
-        var joined: [UInt8] = []
-        for (rank, merge) in merges.enumerated() {
-            guard let (left, right, result) = parse(merge, table: table, joined: &joined) else {
-                throw FormatError(
-                    "tokenizer.ggml.merges[\(rank)] is \(quoted(merge)); expected two tokens of the vocabulary with one "
-                        + "space between them that together are a token; convert the model again")
-            }
-            // As in Hugging Face's tokenizers, the last of several equal merges counts.
-            ranks[pairKey(left, right)] = Int32(rank)
-            results.append(result)
-        }
-        return (ranks, results)
-    }
-
-    private static func parse(
-        _ merge: String, table: TokenTable, joined: inout [UInt8]
-    ) -> (left: Int32, right: Int32, result: Int32)? {
-        var merge = merge
-        return merge.withUTF8 { text in
-            guard let space = text.firstIndex(of: UInt8(ascii: " ")) else { return nil }
-            joined.removeAll(keepingCapacity: true)
-            joined.append(contentsOf: text[..<space])
-            joined.append(contentsOf: text[(space + 1)...])
-            return joined.withUnsafeBytes { joined in
-                guard
-                    let left = table.id(of: UnsafeRawBufferPointer(rebasing: joined[..<space])),
-                    let right = table.id(of: UnsafeRawBufferPointer(rebasing: joined[space...])),
-                    let result = table.id(of: joined)
-                else { return nil }
-                return (left, right, result)
-            }
-        }
-    }
-}
-
-/// Tokens that end a turn or a text, by name: files often give only one of them as EOS.
-enum EndTokens {
-    /// The names by which llama.cpp knows them, without its marks for filling gaps in code, which end nothing here.
-    static let names = [
-        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-        "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-        "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-    ]
-
-    static func ids(of definition: TokenizerDefinition, table: TokenTable) -> Set<Int32> {
-        var ids = Set(names.compactMap { table.id(of: $0) })
-        let given = [definition.eosID, definition.eotID, definition.eomID].compactMap { $0 }
-        // In these two formats `<|end|>` ends one message of several in a turn.
-        let severalMessages = [["<|return|>", "<|call|>"], ["<|calls|>", "<|flush|>"]]
-        if severalMessages.contains(where: { $0.allSatisfy { table.id(of: $0) != nil } }),
-            let id = table.id(of: "<|end|>")
-        {
-            ids.remove(id)
-        }
-        return ids.union(given.map { Int32($0) })
     }
 }
