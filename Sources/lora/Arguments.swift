@@ -6,3 +6,4 @@ public import LoRATraining
 extension Checkpointing: ExpressibleByArgument {}
 extension Schedule.Course: ExpressibleByArgument {}
 extension Dataset.Split: ExpressibleByArgument {}
+extension MergeType: ExpressibleByArgument {}

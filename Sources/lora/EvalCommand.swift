@@ -53,7 +53,7 @@ struct EvalCommand: ParsableCommand {
     func run() throws {
         let model = try BaseModel(path: base)
         let tokenizer = try Tokenizer(gguf: model.file)
-        let dataset = try readDataset(model, tokenizer)
+        let dataset = try Dataset.heldOut(path: data, split: split, base: model, tokenizer: tokenizer)
         let pool = common.makePool()
         defer { pool.shutdown() }
         let evaluator = Evaluator(
@@ -71,18 +71,6 @@ struct EvalCommand: ParsableCommand {
         }
         let table = EvaluationTable(split: split.rawValue, evaluator: evaluator, results: results)
         Console.print(json ? table.json.serialized() : table.text(rowsShown: show, tokenizer: tokenizer))
-    }
-
-    private func readDataset(_ model: BaseModel, _ tokenizer: Tokenizer) throws -> Dataset {
-        let encoder = ExampleEncoder(
-            tokenizer: tokenizer, format: try ChatFormat(gguf: model.file, tokenizer: tokenizer),
-            maximumLength: .max, contextLength: model.configuration.contextLength)
-        guard let path = try Dataset.Location(path: data).path(of: split) else {
-            throw TrainingDataError("\(data): there is no \(split.rawValue) split")
-        }
-        let dataset = try Dataset(path: path, encoder: encoder)
-        for warning in dataset.warnings { Console.note("warning: \(warning)") }
-        return dataset
     }
 }
 

@@ -88,6 +88,8 @@ struct Inspection {
             facts["context"] = .integer(Int64(configuration.contextLength))
         }
         facts["chat_template"] = .bool(file.metadata["tokenizer.chat_template"] != nil)
+        let merged = try MergeRecord(gguf: file).entries.map { "\($0.name):\($0.weight) (\($0.method))" }
+        if !merged.isEmpty { facts["merged"] = .array(merged.map { .string($0) }) }
         facts["fingerprint"] = .string(BaseFingerprint.fingerprint(of: file))
         return facts
     }

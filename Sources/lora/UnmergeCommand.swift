@@ -1,9 +1,37 @@
 import ArgumentParser
 import LoRAFormats
+import OrderedCollections
 
+/// `lora unmerge`: the base as it was before the last merge into it.
 struct UnmergeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "unmerge", abstract: "Not built yet.", shouldDisplay: false)
+        commandName: "unmerge",
+        abstract: "Take the last in-place merge back: the exact earlier bytes.",
+        discussion: """
+            Several merges are taken back one at a time, the last one first.
 
-    func run() throws { throw FormatError("this command is not built yet") }
+            Example:
+              lora unmerge models/base.bin
+            """)
+
+    @Argument(help: "The base, with its .undo file beside it.")
+    var base: String
+
+    @Flag(help: "Print one JSON object.")
+    var json = false
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let record = try UndoFile.restore(path: base)
+        if json {
+            Console.print(
+                JSONValue.object([
+                    "base": .string(base), "undone": .array(record.names.map { .string($0) }),
+                    "bytes": .integer(Int64(record.before.size)), "sha256": .string(record.before.digest),
+                ]).serialized())
+        } else {
+            Console.print("\(base): took back \(record.names.joined(separator: ", ")); SHA-256 \(record.before.digest)")
+        }
+    }
 }

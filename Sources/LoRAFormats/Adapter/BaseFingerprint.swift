@@ -61,6 +61,7 @@ public enum BaseFingerprint {
             update(&hash, tensor.shape.count)
             for size in tensor.shape { update(&hash, size) }
             hash.update(bufferPointer: file.bytes(of: tensor))
+            file.map.releasePages(tensor.offset..<tensor.offset + tensor.byteCount)
         }
         return Digest.hexadecimal(hash.finalize())
     }

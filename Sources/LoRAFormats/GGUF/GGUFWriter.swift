@@ -75,26 +75,50 @@ public struct GGUFWriter {
     /// - Throws: `FormatError`, and what a tensor's `write` throws; a file that was there is then still in place.
     public func write(to path: String) throws {
         var file = try AtomicFile(path: path)
-        let header = try serializedHeader()
-        try file.write(header)
-        for tensor in tensors {
-            try Self.pad(&file, to: alignment)
-            let end = file.count + tensor.byteCount
-            try tensor.write { part in
-                guard part.count <= end - file.count else {
-                    throw FormatError("tensor \(FormatError.quoted(tensor.name)) hands over more than its bytes")
-                }
-                try file.write(part)
-            }
-            guard file.count == end else {
-                throw FormatError("tensor \(FormatError.quoted(tensor.name)) lacks \(end - file.count) bytes")
-            }
-        }
-        try Self.pad(&file, to: alignment)
+        try write { try file.write($0) }
         try file.commit()
     }
 
-    private func serializedHeader() throws -> [UInt8] {
+    /// Hands all bytes of the file to `sink`, in order.
+    /// - Throws: `FormatError`, and what `sink` or a tensor's `write` throws.
+    public func write(_ sink: Sink) throws {
+        var position = 0
+        func put(_ bytes: UnsafeRawBufferPointer) throws {
+            try sink(bytes)
+            position += bytes.count
+        }
+        func pad() throws {
+            let padding = [UInt8](repeating: 0, count: Self.aligned(position, to: alignment) - position)
+            try padding.withUnsafeBytes(put)
+        }
+        try serializedHeader().bytes.withUnsafeBytes(put)
+        for tensor in tensors {
+            try pad()
+            let end = position + tensor.byteCount
+            try tensor.write { part in
+                guard part.count <= end - position else {
+                    throw FormatError("tensor \(FormatError.quoted(tensor.name)) hands over more than its bytes")
+                }
+                try put(part)
+            }
+            guard position == end else {
+                throw FormatError("tensor \(FormatError.quoted(tensor.name)) lacks \(end - position) bytes")
+            }
+        }
+        try pad()
+    }
+
+    /// Bytes of the whole file.
+    /// - Throws: `FormatError` when no file can hold them.
+    public func byteCount() throws -> Int {
+        let header = try serializedHeader()
+        let (total, overflow) = Self.aligned(header.bytes.count, to: alignment).addingReportingOverflow(
+            header.dataBytes)
+        guard !overflow else { throw FormatError("\(header.dataBytes) bytes of tensors are more than a file can hold") }
+        return total
+    }
+
+    private func serializedHeader() throws -> (bytes: [UInt8], dataBytes: Int) {
         var header: [UInt8] = []
         header.append(littleEndian: GGUFHeader.magic)
         header.append(littleEndian: UInt32(3))
@@ -114,14 +138,10 @@ public struct GGUFWriter {
             }
             offset = Self.aligned(end, to: alignment)
         }
-        return header
+        return (header, offset)
     }
 
     private static func aligned(_ offset: Int, to alignment: Int) -> Int { (offset + alignment - 1) & -alignment }
-
-    private static func pad(_ file: inout AtomicFile, to alignment: Int) throws {
-        try file.write([UInt8](repeating: 0, count: aligned(file.count, to: alignment) - file.count))
-    }
 
     fileprivate static func append(to bytes: inout [UInt8], _ text: String) {
         bytes.append(littleEndian: UInt64(text.utf8.count))
