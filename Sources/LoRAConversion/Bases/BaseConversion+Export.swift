@@ -4,12 +4,9 @@ import LoRAModel
 import OrderedCollections
 
 extension BaseConversion {
-    /// - Parameters:
-    ///   - shardBytes: more than that goes into several files.
-    ///   - exportTokenizer: writes the tokenizer's files into a directory.
+    /// - Parameter shardBytes: more than that goes into several files.
     static func exportCheckpoint(
-        _ base: BaseModel, to directory: String, type: SafetensorsType?, shardBytes: Int,
-        exportTokenizer: (_ base: GGUFFile, _ directory: String) throws -> Void
+        _ base: BaseModel, to directory: String, type: SafetensorsType?, shardBytes: Int
     ) throws {
         let (file, configuration) = (base.file, base.configuration)
         let places = TensorPlace.all(
@@ -21,7 +18,7 @@ extension BaseConversion {
         let config = try exportedConfiguration(base, places: places, type: type)
         let staged = try StagedDirectory(path: directory)
         let path = staged.temporaryPath
-        try exportTokenizer(file, path)
+        try TokenizerConversion.export(file, to: path)
         try AtomicFile.write(config.serialized(pretty: true) + "\n", to: path + "/config.json")
         let tensors = places.map { place in
             SafetensorsStream.Tensor(name: place.checkpointName, type: type, shape: place.shape) { sink in

@@ -10,14 +10,13 @@ extension BaseConversion {
 
     // MARK: From a Hugging Face directory
 
-    /// - Parameter tokenizerKeys: the `tokenizer.*` keys for a directory and a number of tokens.
     static func importCheckpoint(
-        _ directory: String, to output: String, type: GGUFTensorType?,
-        tokenizerKeys: (_ directory: String, _ vocabularySize: Int) throws -> [(key: String, value: GGUFValue)]
+        _ directory: String, to output: String, type: GGUFTensorType?
     ) throws -> Report {
         let source = try CheckpointConfiguration(directory: directory)
         let checkpoint = try Checkpoint(directory: directory)
-        let tokenizer = try tokenizerKeys(directory, source.vocabularySize)
+        let tokenizer = try TokenizerConversion.keys(
+            directory: directory, vocabularySize: source.vocabularySize)
         let configuration = try source.modelConfiguration(tokenizer: tokenizer, file: directory + "/config.json")
         let places = try self.places(of: checkpoint, source, configuration, directory: directory)
         let types = places.map { targetType($0, in: checkpoint, type) }

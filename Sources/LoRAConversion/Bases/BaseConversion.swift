@@ -20,7 +20,7 @@ public enum BaseConversion {
     @discardableResult
     public static func importBase(from source: String, to output: String, type: GGUFTensorType?) throws -> Report {
         isDirectory(source)
-            ? try importCheckpoint(source, to: output, type: type, tokenizerKeys: TokenizerConversion.keys)
+            ? try importCheckpoint(source, to: output, type: type)
             : try importFile(source, to: output, type: type)
     }
 
@@ -29,8 +29,7 @@ public enum BaseConversion {
     /// - Throws: `FormatError` when it cannot be written, or `directory` holds something already.
     public static func exportBase(_ base: GGUFFile, to directory: String, type: SafetensorsType? = nil) throws {
         try exportCheckpoint(
-            BaseModel(file: base), to: directory, type: type, shardBytes: 5_000_000_000,
-            exportTokenizer: TokenizerConversion.export)
+            BaseModel(file: base), to: directory, type: type, shardBytes: 5_000_000_000)
     }
 
     /// The type that a matrix of `columns` is written in when `type` is asked for: rows that are not whole blocks stay
