@@ -63,7 +63,7 @@ struct BaseConversionTests {
 
     /// Changes config.json's text, or another file's, and expects a refusal that names all of `parts` and writes nothing.
     private func refuse(
-        _ family: String, _ file: String = "config.json", _ edit: (String) -> String, naming parts: [String],
+        _ family: String, in file: String = "config.json", _ edit: (String) -> String, naming parts: [String],
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         try Family.withFolder { folder in
@@ -152,13 +152,13 @@ struct BaseConversionTests {
     @Test("model.safetensors.index.json: what it says must be there, and in the directory")
     func badIndex() throws {
         let index = "model.safetensors.index.json"
-        try refuse("llama", index, { _ in "{}" }, naming: [index, "weight_map"])
-        try refuse("llama", index, { $0.replacing("model-00001-of", with: "../model-00001-of") }, naming: ["'../model"])
-        try refuse("llama", index, { $0.replacing("model-00001-of", with: "model-00009-of") }, naming: ["00009"])
+        try refuse("llama", in: index, { _ in "{}" }, naming: [index, "weight_map"])
+        try refuse("llama", in: index, { $0.replacing("model-00001-of", with: "../model-00001-of") }, naming: ["'../model"])
+        try refuse("llama", in: index, { $0.replacing("model-00001-of", with: "model-00009-of") }, naming: ["00009"])
         try refuse(
-            "llama", index, { $0.replacing("model.norm.weight", with: "model.morn.weight") },
+            "llama", in: index, { $0.replacing("model.norm.weight", with: "model.morn.weight") },
             naming: ["'model.norm.weight'", "'model.morn.weight'"])
-        try refuse("llama", index, { String($0.prefix(300)) }, naming: [index])
+        try refuse("llama", in: index, { String($0.prefix(300)) }, naming: [index])
     }
 
     @Test("A directory that holds something is left alone")

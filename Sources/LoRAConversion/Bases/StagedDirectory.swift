@@ -12,19 +12,20 @@ struct StagedDirectory: ~Copyable {
 
     /// - Throws: `FormatError` when something is at the path already, or nothing can be created beside it.
     init(path: String) throws {
-        let url = URL(filePath: path).standardizedFileURL
-        self.path = url.path(percentEncoded: false)
-        let manager = FileManager.default
-        if manager.fileExists(atPath: path) {
-            guard (try? manager.contentsOfDirectory(atPath: path))?.isEmpty ?? false else {
-                throw FormatError("exists already; name a new directory, or an empty one", file: path)
-            }
+        (self.path, temporaryPath) = try Self.create(for: path)
+    }
+
+    private static func create(for path: String) throws -> (path: String, temporaryPath: String) {
+        let (url, manager) = (URL(filePath: path).standardizedFileURL, FileManager.default)
+        if manager.fileExists(atPath: path), (try? manager.contentsOfDirectory(atPath: path))?.isEmpty != true {
+            throw FormatError("exists already; name a new directory, or an empty one", file: path)
         }
         let name = ".lora-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
-        temporaryPath = url.deletingLastPathComponent().appending(path: name).path(percentEncoded: false)
-        guard mkdir(temporaryPath, 0o777) == 0 else {
+        let temporary = url.deletingLastPathComponent().appending(path: name).path(percentEncoded: false)
+        guard mkdir(temporary, 0o777) == 0 else {
             throw FormatError("cannot create a directory there: \(String(cString: strerror(errno)))", file: path)
         }
+        return (url.path(percentEncoded: false), temporary)
     }
 
     deinit {
