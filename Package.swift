@@ -65,7 +65,7 @@ let package = Package(
         .target(
             name: "LoRAConversion",
             dependencies: [
-                "LoRAFormats", "LoRAText", "LoRAModel",
+                "CKernels", "LoRAFormats", "LoRAText", "LoRAModel",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             swiftSettings: swiftSettings

@@ -9,6 +9,8 @@ final class Activations {
     let feedForwardScales: UnsafeMutablePointer<Float>  // (slots, T)
     let logsumexp: UnsafeMutablePointer<Float>  // (slots, H, T)
     let queryKeyValue: ActivationBuffer  // (slots, T, (H+2K)·D), rotated
+    /// Queries and keys before the norms of their heads (slots, T, (H+K)·D), where there are any.
+    let unnormalized: TapeBuffer
     let attention: ActivationBuffer  // (slots, T, H·D)
     /// What attention adds to the residual stream (slots, T, C).
     let attentionOutput: TapeBuffer
@@ -47,6 +49,9 @@ final class Activations {
         queryKeyValue = ActivationBuffer(
             arena: arena, compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize,
             slots: slots.rest)
+        unnormalized = TapeBuffer(
+            arena: arena, compute: compute, rows: rows, width: configuration.querySize + configuration.keyValueSize,
+            slots: slots.unnormalized)
         attention = ActivationBuffer(
             arena: arena, compute: compute, rows: rows, width: configuration.querySize, slots: slots.attention)
         attentionOutput = TapeBuffer(
@@ -71,6 +76,9 @@ final class Activations {
             + ActivationBuffer.size(
                 compute: compute, rows: rows, width: configuration.querySize + 2 * configuration.keyValueSize,
                 slots: slots.rest)
+            + TapeBuffer.size(
+                compute: compute, rows: rows, width: configuration.querySize + configuration.keyValueSize,
+                slots: slots.unnormalized)
             + ActivationBuffer.size(
                 compute: compute, rows: rows, width: configuration.querySize, slots: slots.attention)
             + TapeBuffer.size(
@@ -106,12 +114,14 @@ final class Activations {
         let residual: Int
         let attention: Int
         let rest: Int
+        let unnormalized: Int
 
         init(configuration: ModelConfiguration, tape: Tape) {
             let blocks = configuration.blockCount
             residual = tape == .none ? 1 : blocks + 1
             attention = tape == .everything || tape == .attention ? blocks : 1
             rest = tape == .everything ? blocks : 1
+            unnormalized = configuration.normalizesHeads && tape != .none ? rest : 0
         }
     }
 }

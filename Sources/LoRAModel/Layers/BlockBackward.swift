@@ -202,6 +202,7 @@ final class BlockBackward {
             let (input, scales) = (activations.residual(index) + first * C, activations.attentionScales(index) + first)
             let dNormalized = weights == nil ? nil : workspaces[thread].dNormalized
             rotateBack(buffer.values(row: first), positions, rows)
+            forward.finishProjectionsBack(index, buffer.values(row: first), rows, thread: thread)
             buffer.seal(rows: rows)
             let dy = buffer.view(row: first)
             if let weights, let dNormalized {

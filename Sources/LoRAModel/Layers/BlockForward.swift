@@ -14,6 +14,7 @@ struct BlockForward {
     let lowRank: any LowRankPlan
     /// Of each thread.
     let workspaces: [Workspace]
+    let headNorms: HeadNorms
     private let expansions: BlockExpansions
 
     var pool: ThreadPool { product.pool }
@@ -40,11 +41,13 @@ struct BlockForward {
         workspaces = (0..<product.pool.count).map { _ in
             Workspace(arena: arena, configuration: configuration, compute: compute)
         }
+        headNorms = HeadNorms(arena: arena, configuration: configuration, threads: product.pool.count)
         expansions = BlockExpansions(arena: arena, configuration: configuration, compute: compute)
     }
 
     static func size(configuration: ModelConfiguration, compute: Compute, threads: Int) -> Int {
         threads * Workspace.size(configuration: configuration, compute: compute)
+            + HeadNorms.size(configuration: configuration, threads: threads)
             + BlockExpansions.size(configuration: configuration, compute: compute)
     }
 
@@ -100,6 +103,7 @@ struct BlockForward {
             lowRank.add(.queryProjection, index, y, buffer.width, x, rows, thread: thread)
             lowRank.add(.keyProjection, index, y + Q, buffer.width, x, rows, thread: thread)
             lowRank.add(.valueProjection, index, y + Q + KV, buffer.width, x, rows, thread: thread)
+            finishProjections(index, y, rows, thread: thread)
             rotate(y, positions, rows)
             if seals { buffer.seal(slot, rows: rows) }
         }
@@ -126,6 +130,7 @@ struct BlockForward {
             attention.operand(attentionSlot, row: first), rows: rows.count, weights, thread: thread, accumulate: false)
         lowRank.add(
             .outputProjection, index, y, tape.width, attention.view(attentionSlot, row: first), rows, thread: thread)
+        addBias(model.blocks[index].attentionOutputBias, y, stride: tape.width, rows: rows.count)
         for row in 0..<rows.count {
             if rounds {
                 tape.keep(slot, row: first + row, y + row * tape.width)

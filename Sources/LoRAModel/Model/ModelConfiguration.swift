@@ -17,7 +17,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     public let headSize: Int
     /// V: tokens of the vocabulary.
     public let vocabularySize: Int
-    /// Positions that the base was trained on.
+    /// Positions that the base was trained on, as far as every one of them sees all before it.
     public let contextLength: Int
     public let normEpsilon: Float
     public let ropeBase: Double
@@ -48,18 +48,36 @@ public struct ModelConfiguration: Sendable, Equatable {
     /// rows so that pairs are adjacent.
     public var ropeUsesHalves: Bool { architecture != "llama" }
 
+    /// Whether every head of queries and keys has an RMSNorm before its rotation.
+    public var normalizesHeads: Bool { architecture == "qwen3" }
+
+    /// The architectures, by GGUF's names. Mistral's models are `llama`.
+    public static let architectures = ["llama", "qwen2", "qwen3"]
+
     /// Limit that a hostile file must not pass, above any real model: what the products' scratch and kernels can take.
     fileprivate static let largestDimension = 1 << 16
 
     /// - Throws: `FormatError` that names every key that is missing, out of range or not supported.
     public init(gguf: GGUFFile) throws {
-        guard let name = gguf.metadata["general.architecture"]?.stringValue else {
-            throw FormatError("no general.architecture: not a model", file: gguf.path)
+        let rows = gguf.tensor(named: "token_embd.weight")?.shape.first
+        try self.init(metadata: gguf.metadata, vocabularySize: rows, file: gguf.path)
+    }
+
+    /// - Parameters:
+    ///   - metadata: keys and values as in a GGUF file.
+    ///   - vocabularySize: rows of the embedding; nil when there is none.
+    ///   - file: what errors name.
+    /// - Throws: `FormatError` that names every key that is missing, out of range or not supported.
+    public init(metadata: [String: GGUFValue], vocabularySize: Int?, file: String) throws {
+        guard let name = metadata["general.architecture"]?.stringValue else {
+            throw FormatError("no general.architecture: not a model", file: file)
         }
-        guard name == "llama" else {
-            throw FormatError("architecture \"\(name)\" is not supported; supported: llama", file: gguf.path)
+        guard Self.architectures.contains(name) else {
+            let supported = Self.architectures.joined(separator: ", ")
+            throw FormatError(
+                "architecture \(FormatError.quoted(name)) is not supported; supported: \(supported)", file: file)
         }
-        var reader = KeyReader(gguf: gguf, architecture: name)
+        var reader = KeyReader(metadata: metadata, architecture: name)
         architecture = name
         blockCount = reader.size("block_count", most: 4096)
         hiddenSize = reader.size("embedding_length", most: Self.largestDimension)
@@ -68,29 +86,31 @@ public struct ModelConfiguration: Sendable, Equatable {
         keyValueHeadCount = reader.size("attention.head_count_kv", most: 4096, default: headCount)
         headSize = reader.size(
             "attention.key_length", most: 256, default: headCount > 0 ? hiddenSize / headCount : 0)
-        contextLength = reader.size("context_length", most: 1 << 28)
+        // Up to the window's length a position sees what it would see without one.
+        let context = reader.size("context_length", most: 1 << 28)
+        contextLength = min(context, reader.size("attention.sliding_window", most: 1 << 28, default: context))
         normEpsilon = reader.float("attention.layer_norm_rms_epsilon", default: nil)
         ropeBase = Double(reader.float("rope.freq_base", default: 10_000))
-        vocabularySize = gguf.tensor(named: "token_embd.weight")?.shape.first ?? 0
+        self.vocabularySize = vocabularySize ?? 0
         ropeLinearFactor = reader.linearRopeFactor()
-        if vocabularySize == 0 { reader.problems.append("no tensor token_embd.weight") }
+        if vocabularySize == nil { reader.problems.append("no tensor token_embd.weight") }
         reader.check(headSize: headSize, heads: headCount, keyValueHeads: keyValueHeadCount)
-        reader.checkTokens(vocabularySize: vocabularySize)
+        reader.checkTokens(vocabularySize: vocabularySize ?? 0)
         guard reader.problems.isEmpty else {
-            throw FormatError(reader.problems.joined(separator: "; "), file: gguf.path)
+            throw FormatError(reader.problems.joined(separator: "; "), file: file)
         }
     }
 }
 
 /// Reads `<architecture>.*` keys and collects what is wrong, so that one error tells it all.
 private struct KeyReader {
-    let gguf: GGUFFile
+    let metadata: [String: GGUFValue]
     let architecture: String
     var problems: [String] = []
 
     mutating func size(_ key: String, most: Int, default fallback: Int? = nil) -> Int {
         let name = "\(architecture).\(key)"
-        guard let value = gguf.metadata[name] else {
+        guard let value = metadata[name] else {
             if let fallback { return fallback }
             problems.append("key \(name) is missing")
             return 0
@@ -104,7 +124,7 @@ private struct KeyReader {
 
     mutating func float(_ key: String, default fallback: Float?) -> Float {
         let name = "\(architecture).\(key)"
-        guard let value = gguf.metadata[name] else {
+        guard let value = metadata[name] else {
             if let fallback { return fallback }
             problems.append("key \(name) is missing")
             return 1
@@ -117,7 +137,7 @@ private struct KeyReader {
     }
 
     mutating func linearRopeFactor() -> Double {
-        switch gguf.metadata["\(architecture).rope.scaling.type"]?.stringValue ?? "none" {
+        switch metadata["\(architecture).rope.scaling.type"]?.stringValue ?? "none" {
         case "none": return 1
         case "linear": return Double(float("rope.scaling.factor", default: 1))
         case let other:
@@ -136,19 +156,20 @@ private struct KeyReader {
         if keyValueHeads > 0, heads % keyValueHeads != 0 {
             problems.append("\(heads) heads cannot share \(keyValueHeads) key/value heads")
         }
-        let dimension = gguf.metadata["\(architecture).rope.dimension_count"]?.intValue ?? headSize
+        let dimension = metadata["\(architecture).rope.dimension_count"]?.intValue ?? headSize
         if dimension != headSize {
             problems.append("RoPE over \(dimension) of \(headSize) dimensions is not supported")
         }
-        let valueSize = gguf.metadata["\(architecture).attention.value_length"]?.intValue ?? headSize
+        let valueSize = metadata["\(architecture).attention.value_length"]?.intValue ?? headSize
         if valueSize != headSize { problems.append("value heads of \(valueSize) beside keys of \(headSize)") }
-        if let experts = gguf.metadata["\(architecture).expert_count"]?.intValue, experts > 0 {
+        if let experts = metadata["\(architecture).expert_count"]?.intValue, experts > 0 {
             problems.append("mixtures of experts are not supported")
         }
     }
+
     /// A token without a row in the embedding would be read from beyond its end.
     mutating func checkTokens(vocabularySize: Int) {
-        guard vocabularySize > 0, case .strings(let tokens)? = gguf.metadata["tokenizer.ggml.tokens"] else { return }
+        guard vocabularySize > 0, case .strings(let tokens)? = metadata["tokenizer.ggml.tokens"] else { return }
         if tokens.count > vocabularySize {
             problems.append("\(tokens.count) tokens beside an embedding of \(vocabularySize) rows")
         }
