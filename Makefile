@@ -11,7 +11,7 @@ TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
 SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 
-.PHONY: help deps build base demo test bench growth fuzz format lint golden install clean
+.PHONY: help deps build base demo test bench growth interop fuzz format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -81,6 +81,9 @@ format: ## Format the Swift sources
 
 lint: ## Check the format of the Swift sources
 	swift format lint --strict --recursive $(SOURCES)
+
+interop: build base ## Run what lora writes in llama.cpp (needs pip install llama-cpp-python)
+	python3 Scripts/interop.py $(LORA) $(BASE) adapters/smart-home.lora datasets/smart-home
 
 GOLDENS := Tests/LoRATrainingTests/Goldens
 golden: base ## Make the tests' goldens again (needs a Python with torch and friends; see CONTRIBUTING.md)

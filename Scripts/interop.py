@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+import numpy
 from llama_cpp import Llama
 
 PROMPTS, TOKENS, PERPLEXITY_ROWS = 10, 64, 40
@@ -63,14 +64,15 @@ def equal_perplexity(checks, what, lora, base, rows, folder):
     model = Llama(base, n_ctx=512, logits_all=True, verbose=False, n_threads=os.cpu_count())
     total, count = 0.0, 0
     for row in rows:
-        tokens = model.tokenize(row.encode(), add_bos=False, special=True)
+        # A row of text ends with the token that ends a text.
+        tokens = model.tokenize(row.encode(), add_bos=False, special=True) + [model.token_eos()]
         model.reset()
         model.eval(tokens)
-        for position, token in enumerate(tokens[1:]):
-            logits = model.scores[position]
-            top = float(logits.max())
-            total += math.log(float(sum(math.exp(float(x) - top) for x in logits))) + top - float(logits[token])
-            count += 1
+        logits = numpy.array(model.scores[:len(tokens) - 1], dtype=numpy.float64)
+        top = logits.max(1, keepdims=True)
+        sums = numpy.log(numpy.exp(logits - top).sum(1)) + top[:, 0]
+        total += float((sums - logits[numpy.arange(len(tokens) - 1), tokens[1:]]).sum())
+        count += len(tokens) - 1
     theirs = total / count
     ratio = math.exp(abs(ours - theirs)) - 1
     checks.add(what, count == report["supervised_tokens"] and ratio <= 0.005,
