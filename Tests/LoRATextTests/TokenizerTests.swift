@@ -211,6 +211,37 @@ struct TokenizerTests {
             for await ids in group { #expect(ids == expected) }
         }
     }
+
+    @Test("qwen2 brings text into normal form C, and its ranges are those of the text as it was")
+    func normalizes() throws {
+        let tokenizer = try TinyVocabulary.tokenizer(preTokenizer: "qwen2")
+        let text = "he\u{301}e\u{301}x\u{1100}\u{1161}"
+        let (ids, ranges) = tokenizer.encodeWithRanges(text)
+        #expect(ids == tokenizer.encode("h\u{E9}\u{E9}x\u{AC00}"))
+        #expect(ids.prefix(4).map { tokenizer.token(of: $0) } == ["h", "Ã©", "Ã©", "x"])
+        #expect(ranges.prefix(4) == [0..<1, 1..<4, 4..<7, 7..<8])
+        #expect(ranges.last?.upperBound == text.utf8.count)
+        #expect(try TinyVocabulary.tokenizer(preTokenizer: "gpt-2").encode(text) != ids)
+    }
+
+    @Test("SentencePiece without tokens for a character, or for its bytes, uses the unknown token once, or nothing")
+    func unknownCharacters() throws {
+        var definition = TokenizerDefinition()
+        definition.model = "llama"
+        definition.tokens = ["<unk>", "<0x41>", "▁", "b", "bb"]
+        definition.types = [2, 6, 1, 1, 1]
+        definition.scores = [0, 0, 0, 0, -1]
+        #expect(try Tokenizer(definition).pieces("bb A中b") == ["▁", "bb", "▁", "<0x41>", "b"])
+        definition.unknownID = 0
+        let tokenizer = try Tokenizer(definition)
+        #expect(tokenizer.pieces("bb A中文b") == ["▁", "bb", "▁", "<0x41>", "<unk>", "b"])
+        #expect(tokenizer.encodeWithRanges("中文b").ranges == [0..<0, 0..<6, 6..<7])
+        #expect(tokenizer.decode(tokenizer.encode(" b A")) == " b A")
+        definition.scores = [0, 0, 0, 0, .nan]
+        #expect(throws: FormatError.self) { try Tokenizer(definition) }
+        definition.scores = [0]
+        #expect(throws: FormatError.self) { try Tokenizer(definition) }
+    }
 }
 
 /// Bytes in all the ways that UTF-8 can be wrong.
