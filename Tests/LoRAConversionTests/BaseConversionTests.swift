@@ -153,7 +153,8 @@ struct BaseConversionTests {
     func badIndex() throws {
         let index = "model.safetensors.index.json"
         try refuse("llama", in: index, { _ in "{}" }, naming: [index, "weight_map"])
-        try refuse("llama", in: index, { $0.replacing("model-00001-of", with: "../model-00001-of") }, naming: ["'../model"])
+        try refuse(
+            "llama", in: index, { $0.replacing("model-00001-of", with: "../model-00001-of") }, naming: ["'../model"])
         try refuse("llama", in: index, { $0.replacing("model-00001-of", with: "model-00009-of") }, naming: ["00009"])
         try refuse(
             "llama", in: index, { $0.replacing("model.norm.weight", with: "model.morn.weight") },

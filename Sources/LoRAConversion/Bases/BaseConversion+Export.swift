@@ -9,11 +9,11 @@ extension BaseConversion {
         _ base: BaseModel, to directory: String, type: SafetensorsType?, shardBytes: Int
     ) throws {
         let (file, configuration) = (base.file, base.configuration)
+        // A checkpoint has all biases of its family or none.
+        let hasBias = file.tensors.contains { $0.name.hasSuffix(".bias") }
         let places = TensorPlace.all(
-            configuration, isTied: file.tensor(named: "output.weight") == nil,
-            hasQueryKeyValueBias: hasBias(file, ["attn_q", "attn_k", "attn_v", "attn_output"]),
-            hasAttentionOutputBias: configuration.architecture == "llama"
-                && hasBias(file, ["attn_q", "attn_k", "attn_v", "attn_output"]))
+            configuration, isTied: file.tensor(named: "output.weight") == nil, hasQueryKeyValueBias: hasBias,
+            hasAttentionOutputBias: hasBias && configuration.architecture == "llama")
         let type = type ?? exactType(file)
         let config = try exportedConfiguration(base, places: places, type: type)
         let staged = try StagedDirectory(path: directory)
@@ -29,16 +29,12 @@ extension BaseConversion {
         try staged.commit()
     }
 
-    private static func hasBias(_ file: GGUFFile, _ parts: [String]) -> Bool {
-        parts.contains { file.tensor(named: "blk.0.\($0).bias") != nil }
-    }
-
     private static func write(
         _ place: TensorPlace, of file: GGUFFile, as type: SafetensorsType, into sink: GGUFWriter.Sink
     ) throws {
         guard let target = type.tensorType else { throw FormatError("\(type.rawValue) is no type of weights") }
         guard let tensor = file.tensor(named: place.name) else {
-            // A checkpoint has all biases or none.
+            // A bias that the base does not have.
             let zeros = [UInt8](repeating: 0, count: place.count * type.elementBytes)
             return try zeros.withUnsafeBytes { try sink($0) }
         }
@@ -46,7 +42,7 @@ extension BaseConversion {
         let rows = RowConversion(
             name: place.name, source: bytes, type: tensor.type, rows: place.rows, columns: place.columns)
         try rows.write(as: target, order: place.baseRow, into: sink)
-        RowConversion.forget(mapped: bytes)
+        file.map.releasePages(tensor.offset..<tensor.offset + tensor.byteCount)
     }
 
     /// The smallest type that holds all values: BF16 or F16 when all matrices are of it and no vector loses anything,

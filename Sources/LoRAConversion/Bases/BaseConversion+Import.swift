@@ -97,8 +97,8 @@ extension BaseConversion {
             let rows = RowConversion(
                 name: place.checkpointName, source: bytes, type: type, rows: place.rows, columns: place.columns)
             try rows.write(as: target, order: place.checkpointRow, into: sink)
-            RowConversion.forget(mapped: bytes)
         }
+        checkpoint.releasePages(of: place.checkpointName)
     }
 
     // MARK: From a GGUF file
@@ -117,12 +117,12 @@ extension BaseConversion {
                 tensor.shape.count < 2 ? tensor.type : matrixType(type ?? tensor.type, columns: tensor.shape[1])
             try writer.addTensor(tensor.name, type: target, shape: tensor.shape) { sink in
                 let bytes = file.bytes(of: tensor)
+                defer { file.map.releasePages(tensor.offset..<tensor.offset + tensor.byteCount) }
                 if target == tensor.type { return try sink(bytes) }
                 let rows = RowConversion(
                     name: tensor.name, source: bytes, type: tensor.type, rows: tensor.shape[0],
                     columns: tensor.shape[1])
                 try rows.write(as: target, order: { $0 }, into: sink)
-                RowConversion.forget(mapped: bytes)
             }
         }
         try writer.write(to: output)

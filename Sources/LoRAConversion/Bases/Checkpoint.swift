@@ -95,6 +95,11 @@ struct Checkpoint {
         return try shards[place.shard].withBytes(of: place.tensor, body)
     }
 
+    /// Lets go of the memory that reading the tensor took.
+    func releasePages(of name: String) {
+        if let place = places[name] { shards[place.shard].releasePages(of: place.tensor) }
+    }
+
     /// Whether two tensors have the same shape, type and bytes.
     func areEqual(_ first: String, _ second: String) -> Bool {
         guard let one = tensor(named: first), let other = tensor(named: second) else { return false }

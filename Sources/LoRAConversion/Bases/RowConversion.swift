@@ -1,5 +1,4 @@
 import CKernels
-import Foundation
 import LoRAFormats
 
 /// Rows of a stored tensor on their way into a file: in another order and in another type, a part at a time.
@@ -42,17 +41,6 @@ struct RowConversion {
                 try sink(UnsafeRawBufferPointer(rebasing: result[..<(count * written)]))
             }
         }
-    }
-
-    /// Tells the system that pages of a map are not needed again, so that reading a large file does not fill memory.
-    /// Never for memory on the heap, which it would empty.
-    static func forget(mapped bytes: UnsafeRawBufferPointer) {
-        guard let start = bytes.baseAddress else { return }
-        let page = 4096
-        let lower = (Int(bitPattern: start) + page - 1) / page * page
-        let upper = (Int(bitPattern: start) + bytes.count) / page * page
-        guard lower < upper else { return }
-        madvise(UnsafeMutableRawPointer(bitPattern: lower), upper - lower, MADV_DONTNEED)
     }
 
     private func convert(

@@ -61,6 +61,11 @@ public struct SafetensorsFile: Sendable {
         }
     }
 
+    /// Lets go of the memory that reading the tensor from a map took; its bytes stay readable.
+    public func releasePages(of tensor: Tensor) {
+        if case .mapped(let map) = storage { map.releasePages(tensor.range) }
+    }
+
     /// The tensor's values.
     /// - Throws: `FormatError` when its type is not F32, F16 or BF16.
     public func floats(of tensor: Tensor) throws -> [Float] {
