@@ -67,6 +67,7 @@ public struct Evaluator {
         let generator = try Generator(
             model: model, pool: pool, compute: compute, slots: Self.slots,
             positions: Evaluation.positions(questions, tokenizer: tokenizer))
-        return Evaluation.answers(questions, generator: generator, adapter: adapter, tokenizer: tokenizer)
+        let resolved = adapter?.resolved(for: model, pool: pool)
+        return Evaluation.answers(questions, generator: generator, adapter: resolved, tokenizer: tokenizer)
     }
 }

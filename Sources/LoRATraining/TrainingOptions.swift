@@ -11,6 +11,8 @@ public struct TrainingOptions: Sendable {
     public var alpha = 16.0
     public var dropout = 0.0
     public var usesRankStabilization = false
+    /// Magnitudes beside A and B (DoRA).
+    public var decomposesWeights = false
     public var targets: [TargetModule] = TargetModule.attention
     /// Blocks that get pairs; nil for all.
     public var layers: ClosedRange<Int>?

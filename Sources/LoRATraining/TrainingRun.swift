@@ -121,6 +121,7 @@ public final class TrainingRun {
             "threads": .integer(Int64(pool.count)),
             "seed": .string(String(options.seed)),
         ]
+        if setup.configuration.decomposesWeights { record["dora"] = .bool(true) }
         if let first = losses.first, let last = losses.last, let best = losses.min() {
             record["first_loss"] = .number(first)
             record["last_loss"] = .number(last)

@@ -74,6 +74,7 @@ public final class TrainingSetup {
         let matcher = try AdapterModuleMatcher(options.adapterConfiguration)
         let adapter = AdapterParameters(layout: AdapterLayout(configuration: base.configuration, matcher: matcher))
         adapter.initialize(seed: options.seed)
+        adapter.initializeMagnitudes(for: base)
         return (adapter, options.adapterConfiguration)
     }
 
@@ -112,7 +113,7 @@ extension TrainingOptions {
     var adapterConfiguration: AdapterConfiguration {
         var configuration = AdapterConfiguration(
             rank: rank, alpha: alpha, targetModules: .names(targets.map(\.rawValue)), dropout: dropout,
-            usesRankStabilization: usesRankStabilization)
+            usesRankStabilization: usesRankStabilization, decomposesWeights: decomposesWeights)
         if let layers { configuration.layers = Array(layers) }
         return configuration
     }

@@ -83,7 +83,7 @@ struct GenerateCommand: ParsableCommand {
         let pool = common.makePool()
         defer { pool.shutdown() }
         let parts = try adapter.map { (try otherBase.loadAdapter($0.path, base: model), $0.weight) }
-        let parameters = parts.isEmpty ? nil : AdapterParameters.combining(parts, configuration: model.configuration)
+        let parameters = parts.isEmpty ? nil : AdapterParameters.combining(parts, base: model, pool: pool)
         let generator = try Generator(
             model: model, pool: pool, compute: compute, slots: 1, positions: min(context, ids.count + maxTokens))
         try answer(

@@ -102,6 +102,7 @@ struct Inspection {
             "rank": .integer(Int64(file.configuration.rank)),
             "alpha": .number(file.configuration.alpha),
             "rslora": .bool(file.configuration.usesRankStabilization),
+            "dora": .bool(file.configuration.decomposesWeights),
             "targets": .array(file.record.targets.map { .string($0) }),
             "parameters": .integer(Int64(file.tensors.tensors.reduce(0) { $0 + $1.shape.reduce(1, *) })),
             "precision": .string(file.tensors.tensors.first?.type.rawValue ?? "none"),

@@ -122,7 +122,7 @@ struct MergeCommand: ParsableCommand {
 
     /// The weighted sum of the adapters, whatever the method: what runs without merging.
     private func combined(_ merge: Merge) -> AdapterParameters {
-        .combining(merge.parts, configuration: merge.base.configuration)
+        .combining(merge.parts, base: merge.base)
     }
 
     /// An output in the place of what is read would leave nothing to go back to.

@@ -105,6 +105,9 @@ struct AdapterOptions: ParsableArguments {
     @Flag(help: "Scale by alpha / sqrt(rank) (rsLoRA).")
     var rslora = false
 
+    @Flag(help: "Learn a magnitude for each row of the adapted matrices too (DoRA).")
+    var dora = false
+
     @Option(help: ArgumentHelp("attention, all-linear, or names such as q_proj,v_proj.", valueName: "modules"))
     var target = TargetOption.attention
 
@@ -215,6 +218,7 @@ extension TrainCommand {
         options.alpha = adapter.alpha
         options.dropout = adapter.dropout
         options.usesRankStabilization = adapter.rslora
+        options.decomposesWeights = adapter.dora
         options.targets = adapter.target.modules
         options.layers = adapter.layers.range
         options.initialAdapterPath = adapter.initAdapter

@@ -42,6 +42,8 @@ struct AdapterConfigurationTests {
         #expect(try configuration(["exclude_modules": .array([.string("a")])]).excludedModules == .names(["a"]))
         #expect(try configuration(["layers_to_transform": .integer(3)]).layers == [3])
         #expect(try configuration(["layers_pattern": .string("h")]).layersPatterns == ["h"])
+        #expect(try configuration(["use_dora": .bool(true)]).decomposesWeights)
+        #expect(try configuration(["use_dora": .bool(true)]).json["use_dora"] == .bool(true))
         for changes in [["target_modules": JSONValue.string("all-linear")], ["exclude_modules": .string("x")]] {
             let first = try configuration(changes)
             #expect(try AdapterConfiguration(json: first.json) == first)
@@ -66,7 +68,7 @@ struct AdapterConfigurationTests {
     @Test(
         "what changes the arithmetic is refused by name",
         arguments: [
-            ("bias", .string("all")), ("fan_in_fan_out", .bool(true)), ("use_dora", .bool(true)),
+            ("bias", .string("all")), ("fan_in_fan_out", .bool(true)), ("use_dora", .integer(1)),
             ("lora_bias", .bool(true)),
             ("modules_to_save", .array([.string("lm_head")])), ("use_qalora", .bool(true)),
             ("layer_replication", .array([.array([.integer(0), .integer(4)])])),
@@ -95,7 +97,7 @@ struct AdapterConfigurationTests {
     func together() {
         let message = Support.message {
             _ = try configuration([
-                "bias": .string("all"), "use_dora": .bool(true), "r": .integer(0), "new": .integer(1),
+                "bias": .string("all"), "use_dora": .string("yes"), "r": .integer(0), "new": .integer(1),
             ])
         }
         for key in ["bias", "use_dora", "r must be", "'new'"] { #expect(message.contains(key), "\(message)") }

@@ -221,7 +221,7 @@ extension KernelTests {
                     -2
                 ),
             ]
-            let sum = AdapterParameters.combining(parts, configuration: model.configuration)
+            let sum = AdapterParameters.combining(parts, base: model)
             for pair in sum.layout.pairs {
                 #expect(pair.scale == 1)
                 var expected = [Double](repeating: 0, count: pair.outputs * pair.inputs)
@@ -239,11 +239,11 @@ extension KernelTests {
         @Test("One adapter of weight 1 is itself; halves of one add up to it in the logits")
         func combiningOne() throws {
             let adapter = AdapterParameters.random(model)
-            #expect(AdapterParameters.combining([(adapter, 1)], configuration: model.configuration) === adapter)
+            #expect(AdapterParameters.combining([(adapter, 1)], base: model) === adapter)
             let halves = AdapterParameters.combining(
-                [(adapter, 0.5), (adapter, 0.5)], configuration: model.configuration)
+                [(adapter, 0.5), (adapter, 0.5)], base: model)
             let nothing = AdapterParameters.combining(
-                [(adapter, 1), (adapter, -1)], configuration: model.configuration)
+                [(adapter, 1), (adapter, -1)], base: model)
             try withPool { pool in
                 let pass = try InferencePass(model: model, pool: pool, compute: .f32, capacity: 32, positions: 32)
                 let text = tokens(20, seed: 1)

@@ -25,7 +25,7 @@ extension KernelTests {
                 try withPool { pool in
                     let report = try merge.write(to: bench.path("merged.bin"), pool: pool)
                     let merged = try logits(BaseModel(path: bench.path("merged.bin")), nil, pool: pool)
-                    let both = AdapterParameters.combining(merge.parts, configuration: bench.base.configuration)
+                    let both = AdapterParameters.combining(merge.parts, base: bench.base)
                     let expected = try logits(bench.base, both, pool: pool)
                     let range = expected.joined().reduce(0) { max($0, abs($1)) }
                     #expect(largestDifference(merged, expected) < 1e-5 * range)

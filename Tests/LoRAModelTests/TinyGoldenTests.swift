@@ -87,11 +87,13 @@ extension KernelTests {
                 gradients.values.update(from: values, count: values.count)
                 let tensors = try gradients.tensors(configuration: model.configuration, type: .f32)
                 #expect(tensors.count == golden.gradients.count)
-                for tensor in tensors { check(tensor, try #require(golden.gradients[tensor.name], "\(tensor.name)")) }
+                for tensor in tensors {
+                    Self.check(tensor, try #require(golden.gradients[tensor.name], "\(tensor.name)"))
+                }
             }
         }
 
-        private func check(_ tensor: NamedTensor, _ expected: [Double]) {
+        static func check(_ tensor: NamedTensor, _ expected: [Double]) {
             let values = tensor.bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
             let tolerance = 1e-3 * expected[0]
             let norm = values.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()

@@ -46,6 +46,9 @@ public struct AdapterModuleMatcher {
         alphas = try configuration.alphaPattern.map { (try Self.suffix($0.key), $0.value) }
     }
 
+    /// Whether the rows of the adapted matrices have magnitudes.
+    public var decomposesWeights: Bool { configuration.decomposesWeights }
+
     /// Rank and final scale of `module` (such as `model.layers.3.self_attn.q_proj`) in `layer`; nil when the adapter
     /// leaves it alone.
     public func rankAndScale(module: String, layer: Int) -> (rank: Int, scale: Float)? {

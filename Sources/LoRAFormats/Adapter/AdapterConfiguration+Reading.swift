@@ -19,8 +19,8 @@ extension AdapterConfiguration {
         if !(0..<1).contains(dropout) { reader.flaw("lora_dropout must be at least 0 and below 1") }
         self.init(
             rank: rank, alpha: alpha, targetModules: reader.modules("target_modules") ?? .names([]), dropout: dropout,
-            usesRankStabilization: reader.flag("use_rslora"), baseModel: members["base_model_name_or_path"]?.stringValue
-        )
+            usesRankStabilization: reader.flag("use_rslora"), decomposesWeights: reader.flag("use_dora"),
+            baseModel: members["base_model_name_or_path"]?.stringValue)
         if targetModules == .names([]) { reader.flaw("target_modules names no module") }
         excludedModules = reader.modules("exclude_modules")
         layers = reader.layers("layers_to_transform")
@@ -131,7 +131,8 @@ extension AdapterConfiguration {
 
         /// Keys whose values this reader takes, or that change nothing once an adapter is trained.
         private static let known: Set<String> = [
-            "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform",
+            "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "exclude_modules",
+            "layers_to_transform",
             "layers_pattern", "rank_pattern", "alpha_pattern", "base_model_name_or_path", "task_type", "peft_type",
             "bias",
             "init_lora_weights", "inference_mode", "auto_mapping", "revision", "peft_version", "megatron_core",

@@ -23,6 +23,8 @@ public struct AdapterConfiguration: Sendable, Hashable {
     public var dropout: Double
     /// `use_rslora`: the scale is alpha / sqrt(r) in place of alpha / r (arXiv 2312.03732).
     public var usesRankStabilization: Bool
+    /// `use_dora`: rows of the adapted matrix have learned magnitudes (arXiv 2402.09353).
+    public var decomposesWeights: Bool
     /// `target_modules`.
     public var targetModules: Modules
     /// `exclude_modules`.
@@ -38,13 +40,14 @@ public struct AdapterConfiguration: Sendable, Hashable {
 
     public init(
         rank: Int, alpha: Double, targetModules: Modules, dropout: Double = 0, usesRankStabilization: Bool = false,
-        baseModel: String? = nil
+        decomposesWeights: Bool = false, baseModel: String? = nil
     ) {
         self.baseModel = baseModel
         self.rank = rank
         self.alpha = alpha
         self.dropout = dropout
         self.usesRankStabilization = usesRankStabilization
+        self.decomposesWeights = decomposesWeights
         self.targetModules = targetModules
         excludedModules = nil
         layers = nil
@@ -69,7 +72,7 @@ public struct AdapterConfiguration: Sendable, Hashable {
             "rank_pattern": .object(rankPattern.mapValues { .integer(Int64($0)) }),
             "target_modules": targetModules.json,
             "task_type": .string("CAUSAL_LM"),
-            "use_dora": .bool(false),
+            "use_dora": .bool(decomposesWeights),
             "use_rslora": .bool(usesRankStabilization),
         ]
         if let excludedModules { members["exclude_modules"] = excludedModules.json }

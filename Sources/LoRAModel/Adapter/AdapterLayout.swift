@@ -7,25 +7,41 @@ public struct LowRankPair: Sendable, Equatable {
     public let scale: Float
     public let inputs: Int
     public let outputs: Int
-    /// Of A (r, in) in the adapter's parameters; B (out, r) follows it.
+    /// Of A (r, in) in the adapter's parameters; B (out, r) follows it, then the row factors (out) where there are any.
     public let offset: Int
+    public let rowFactors: RowFactors
 
     public var countA: Int { rank * inputs }
     public var countB: Int { outputs * rank }
     public var offsetB: Int { offset + countA }
-    public var count: Int { countA + countB }
+    public var offsetRowFactors: Int { offsetB + countB }
+    public var countRowFactors: Int { rowFactors == .none ? 0 : outputs }
+    public var count: Int { countA + countB + countRowFactors }
     public var end: Int { offset + count }
 
     /// Hugging Face's name of the projection.
     public var moduleName: String { target.moduleName(block: block) }
     public var nameA: String { "base_model.model.\(moduleName).lora_A.weight" }
     public var nameB: String { "base_model.model.\(moduleName).lora_B.weight" }
+    public var nameMagnitudes: String { "base_model.model.\(moduleName).lora_magnitude_vector" }
+}
+
+/// What an adapter holds for each row of a projection beside A and B.
+public enum RowFactors: Sendable {
+    /// Nothing: y = W x + s · B A x.
+    case none
+    /// Magnitudes m: y = m / |W + s · B A| (W x + s · B A x), the norms being those of rows (DoRA, arXiv 2402.09353).
+    case magnitudes
+    /// Gains g of the base: y = g W x + s · B A x. What magnitudes come to once nothing is learned any more.
+    case gains
 }
 
 /// The pairs of an adapter, in the order of blocks and of `TargetModule`, end to end in one array of parameters.
 public struct AdapterLayout: Sendable, Equatable {
     public let pairs: [LowRankPair]
     public let parameterCount: Int
+    /// Of every pair.
+    public let rowFactors: RowFactors
     /// Index into `pairs`, by block and target; -1 for none.
     private let indices: [Int]
     /// Index of each block's first pair, and one more for the end.
@@ -33,7 +49,7 @@ public struct AdapterLayout: Sendable, Equatable {
 
     /// - Parameter rankAndScale: nil where a projection gets no pair.
     public init(
-        configuration: ModelConfiguration,
+        configuration: ModelConfiguration, rowFactors: RowFactors = .none,
         rankAndScale: (_ block: Int, _ target: TargetModule) -> (rank: Int, scale: Float)?
     ) {
         var pairs: [LowRankPair] = []
@@ -50,7 +66,7 @@ public struct AdapterLayout: Sendable, Equatable {
                 let shape = target.shape(in: configuration)
                 let pair = LowRankPair(
                     block: block, target: target, rank: rank, scale: scale, inputs: shape.inputs,
-                    outputs: shape.outputs, offset: offset)
+                    outputs: shape.outputs, offset: offset, rowFactors: rowFactors)
                 indices.append(pairs.count)
                 pairs.append(pair)
                 offset = pair.end
@@ -60,6 +76,7 @@ public struct AdapterLayout: Sendable, Equatable {
         self.indices = indices
         self.blockStarts = blockStarts + [pairs.count]
         parameterCount = offset
+        self.rowFactors = rowFactors
     }
 
     /// The pair of a projection, if it has one.

@@ -13,18 +13,22 @@ extension AdapterParameters {
         for pair in layout.pairs {
             try read(file.tensors, pair.nameA, into: values + pair.offset)
             try read(file.tensors, pair.nameB, into: values + pair.offsetB)
+            if pair.rowFactors != .none {
+                try read(file.tensors, pair.nameMagnitudes, into: values + pair.offsetRowFactors)
+            }
             reorder(pair, configuration, toFile: false)
         }
     }
 
     /// The tensors as PEFT names and orders them.
-    /// - Parameter type: F32, BF16 or F16.
+    /// - Parameter type: F32, BF16 or F16; of A and B. Magnitudes are F32: rounded, they would change whole rows.
     /// - Throws: `FormatError` when `type` holds no floats.
     public func tensors(configuration: ModelConfiguration, type: SafetensorsType) throws -> [NamedTensor] {
         let copy = AdapterParameters(layout: layout)
         copy.values.update(from: values, count: layout.parameterCount)
         return try layout.pairs.flatMap { pair in
             copy.reorder(pair, configuration, toFile: true)
+            let magnitudes = try copy.magnitudeTensor(pair).map { [$0] } ?? []
             return [
                 try NamedTensor(
                     name: pair.nameA, type: type, shape: [pair.rank, pair.inputs],
@@ -32,8 +36,16 @@ extension AdapterParameters {
                 try NamedTensor(
                     name: pair.nameB, type: type, shape: [pair.outputs, pair.rank],
                     elements: UnsafeBufferPointer(start: copy.matrixB(pair), count: pair.countB)),
-            ]
+            ] + magnitudes
         }
+    }
+
+    private func magnitudeTensor(_ pair: LowRankPair) throws -> NamedTensor? {
+        guard pair.rowFactors != .none else { return nil }
+        precondition(pair.rowFactors == .magnitudes, "gains of \(pair.moduleName) have no place in a file")
+        return try NamedTensor(
+            name: pair.nameMagnitudes, type: .f32, shape: [pair.outputs],
+            elements: UnsafeBufferPointer(start: rowFactors(pair), count: pair.outputs))
     }
 
     private func read(_ tensors: SafetensorsFile, _ name: String, into out: UnsafeMutablePointer<Float>) throws {
@@ -48,15 +60,22 @@ extension AdapterParameters {
     }
 
     /// GGUF permutes the rows of the `llama` architecture's q and k so that rotary pairs are adjacent; the same
-    /// permutation belongs to the rows of their B: (heads, 2, D/2) becomes (heads, D/2, 2).
+    /// permutation belongs to the rows of their B and to their magnitudes: (heads, 2, D/2) becomes (heads, D/2, 2).
     private func reorder(_ pair: LowRankPair, _ configuration: ModelConfiguration, toFile: Bool) {
         let isRotated = pair.target == .queryProjection || pair.target == .keyProjection
         guard isRotated, !configuration.ropeUsesHalves else { return }
-        let (D, r) = (configuration.headSize, pair.rank)
+        let D = configuration.headSize
+        reorder(values + pair.offsetB, rows: pair.outputs, width: pair.rank, headSize: D, toFile: toFile)
+        guard pair.rowFactors != .none else { return }
+        reorder(values + pair.offsetRowFactors, rows: pair.outputs, width: 1, headSize: D, toFile: toFile)
+    }
+
+    private func reorder(
+        _ out: UnsafeMutablePointer<Float>, rows: Int, width r: Int, headSize D: Int, toFile: Bool
+    ) {
         let half = D / 2
-        let source = [Float](UnsafeBufferPointer(start: matrixB(pair), count: pair.countB))
-        let out = values + pair.offsetB
-        for row in 0..<pair.outputs {
+        let source = [Float](UnsafeBufferPointer(start: out, count: rows * r))
+        for row in 0..<rows {
             let (head, index) = (row / D, row % D)
             let adjacent = head * D + index % half * 2 + index / half
             let (from, to) = toFile ? (adjacent, row) : (row, adjacent)
@@ -68,7 +87,9 @@ extension AdapterParameters {
         var problems: [String] = []
         var expected: Set<String> = []
         for pair in layout.pairs {
-            for (name, shape) in [(pair.nameA, [pair.rank, pair.inputs]), (pair.nameB, [pair.outputs, pair.rank])] {
+            var tensors = [(pair.nameA, [pair.rank, pair.inputs]), (pair.nameB, [pair.outputs, pair.rank])]
+            if pair.rowFactors != .none { tensors.append((pair.nameMagnitudes, [pair.outputs])) }
+            for (name, shape) in tensors {
                 expected.insert(name)
                 guard let tensor = file.tensors.tensor(named: name) else {
                     problems.append("missing \(name)")
@@ -90,7 +111,8 @@ extension AdapterParameters {
 extension AdapterLayout {
     /// The pairs that `matcher` means in a base of `configuration`.
     public init(configuration: ModelConfiguration, matcher: AdapterModuleMatcher) {
-        self.init(configuration: configuration) { block, target in
+        let rowFactors: RowFactors = matcher.decomposesWeights ? .magnitudes : .none
+        self.init(configuration: configuration, rowFactors: rowFactors) { block, target in
             matcher.rankAndScale(module: target.moduleName(block: block), layer: block)
         }
     }

@@ -1,6 +1,7 @@
 import Foundation
 
-/// The A and B matrices of one adapter in f32, in the base's own row order (see `AdapterParameters+File`).
+/// The A and B matrices of one adapter in f32, and its row factors where it has them, in the base's own row order (see
+/// `AdapterParameters+File`).
 ///
 /// The trainer writes them; everyone else shares them as an immutable snapshot.
 // Sendable by proof: only a `TrainingPass`'s owner writes through `values`, on one thread, before the object is shared.
@@ -19,7 +20,8 @@ public final class AdapterParameters: @unchecked Sendable {
 
     deinit { values.deallocate() }
 
-    /// A uniform in ±1/sqrt(in) (Kaiming uniform with a = sqrt 5, as PEFT), each A from a random stream of its own; B zero.
+    /// A uniform in ±1/sqrt(in) (Kaiming uniform with a = sqrt 5, as PEFT), each A from a random stream of its own; B
+    /// zero. Magnitudes depend on the base: see `initializeMagnitudes`.
     public func initialize(seed: UInt64) {
         for pair in layout.pairs {
             var random = SplitMix64(seed: seed &+ SplitMix64.hash(pair.nameA))
@@ -35,4 +37,6 @@ public final class AdapterParameters: @unchecked Sendable {
     func matrixA(_ pair: LowRankPair) -> UnsafePointer<Float> { UnsafePointer(values + pair.offset) }
     /// B (out, r) of `pair`.
     func matrixB(_ pair: LowRankPair) -> UnsafePointer<Float> { UnsafePointer(values + pair.offsetB) }
+    /// Row factors (out) of `pair`, which has them.
+    func rowFactors(_ pair: LowRankPair) -> UnsafePointer<Float> { UnsafePointer(values + pair.offsetRowFactors) }
 }

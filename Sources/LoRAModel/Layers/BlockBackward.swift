@@ -71,7 +71,7 @@ final class BlockBackward {
     /// The run from the block's output to what attention gave.
     private func feedForwardAndOutput(_ index: Int, rows T: Int, repeats: Bool) {
         let block = forward.model.blocks[index]
-        adapter.prepare(index)
+        adapter.prepareBackward(index)
         let down = product.expand(block.down, .backward, into: expansions.down)
         let gateUp = product.expand(block.gateUp, .backward, into: expansions.gateUp)
         let output = product.expand(block.attentionOutput, .backward, into: expansions.attentionOutput)

@@ -190,7 +190,8 @@ struct BlockForward {
         }
         output.update(from: workspaces[thread].middle, count: rows.count * C)
         multiply(output, stride: C, activated, rows: rows.count, weights, thread: thread, accumulate: true)
-        lowRank.add(.downProjection, index, output, C, activated.view(), rows, thread: thread)
+        lowRank.add(
+            .downProjection, index, output, C, onto: workspaces[thread].middle, activated.view(), rows, thread: thread)
     }
 
     // MARK: Steps of a chunk
@@ -282,8 +283,19 @@ protocol LowRankPlan {
     /// Whether the branch of `target` in `block` reads rows in f32 rather than in products' elements.
     func readsValues(_ target: TargetModule, _ block: Int) -> Bool
 
-    /// y, rows `yStride` apart, ADDS the branch of `target` in `block` on x (rows, in). Both are at the first of the rows.
+    /// y, rows `yStride` apart, goes from the base's product of x (rows, in) to that of the adapted `target` in `block`:
+    /// mostly it ADDS the branch. All pointers are at the first of the rows.
+    /// - Parameter onto: what y (rows, out) held before the product was added to it; nil for zeros.
+    func add(
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, thread: Int)
+}
+
+extension LowRankPlan {
     func add(
         _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
-        _ rows: Range<Int>, thread: Int)
+        _ rows: Range<Int>, thread: Int
+    ) {
+        add(target, block, y, yStride, onto: nil, x, rows, thread: thread)
+    }
 }

@@ -62,7 +62,7 @@ struct LowRankBranch {
     }
 
     /// The rows of x, after dropout.
-    private func input(_ x: UnsafePointer<Float>, rows: Range<Int>) -> UnsafePointer<Float> {
+    func input(_ x: UnsafePointer<Float>, rows: Range<Int>) -> UnsafePointer<Float> {
         guard let dropout else { return x }
         let (at, count) = (UInt64(rows.lowerBound * pair.inputs), rows.count * pair.inputs)
         lora_dropout_forward(dropout.scratch, x, dropout.probability, dropout.seed, at, count)

@@ -47,7 +47,7 @@ final class LowRankProducts {
         compute == .bf16 && dropout == 0 && layout.largestRank >= smallestRank
     }
 
-    static func multiplies(_ pair: LowRankPair) -> Bool { pair.rank >= smallestRank }
+    static func multiplies(_ pair: LowRankPair) -> Bool { pair.rank >= smallestRank && pair.rowFactors == .none }
 
     /// Rounds the parameters of `block` as they are now, with all threads.
     func prepare(_ block: Int) {

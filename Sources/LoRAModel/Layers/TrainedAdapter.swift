@@ -18,12 +18,14 @@ final class TrainedAdapter: LowRankPlan {
     private let dropout: Float
     /// For ranks that are worth it.
     private let products: LowRankProducts?
+    /// nil where the adapter has none.
+    let magnitudes: TrainedMagnitudes?
     /// Off in evaluation.
     var dropoutSeed: UInt64?
 
     init(
-        arena: Arena, parameters: AdapterParameters, activations: Activations, product: MatrixProduct, dropout: Float,
-        widestInput: Int
+        arena: Arena, model: BaseModel, parameters: AdapterParameters, activations: Activations, product: MatrixProduct,
+        dropout: Float, widestInput: Int
     ) {
         let pool = product.pool
         self.parameters = parameters
@@ -39,12 +41,14 @@ final class TrainedAdapter: LowRankPlan {
             arena.allocate(ThreadPool.rowChunk * widestInput)
         }
         products = LowRankProducts(arena: arena, parameters: parameters, product: product, dropout: dropout)
+        magnitudes = TrainedMagnitudes(arena: arena, model: model, parameters: parameters, product: product)
     }
 
     static func size(
         layout: AdapterLayout, compute: Compute, threads: Int, dropout: Float, widestInput: Int
     ) -> Int {
-        LowRankProducts.size(layout: layout, compute: compute, dropout: dropout, threads: threads) + threads
+        TrainedMagnitudes.size(layout: layout, compute: compute, threads: threads)
+            + LowRankProducts.size(layout: layout, compute: compute, dropout: dropout, threads: threads) + threads
             * (Arena.size(of: Float.self, count: layout.largestBlockCount)
                 + Arena.size(of: Bool.self, count: TargetModule.allCases.count)
                 + Arena.size(of: Float.self, count: ThreadPool.rowChunk * layout.largestRank)
@@ -57,14 +61,30 @@ final class TrainedAdapter: LowRankPlan {
     }
 
     /// Readies the branches of `block`.
-    func prepare(_ block: Int) { products?.prepare(block) }
+    func prepare(_ block: Int) {
+        products?.prepare(block)
+        if dropout > 0, dropoutSeed != nil { magnitudes?.prepare(block, goesBackward: false) }
+    }
+
+    /// The same for the way back.
+    func prepareBackward(_ block: Int) {
+        products?.prepare(block)
+        magnitudes?.prepare(block, goesBackward: true)
+    }
 
     func add(
-        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
-        _ rows: Range<Int>, thread: Int
+        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, thread: Int
     ) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
         let h = h(pair) + rows.lowerBound * pair.rank
+        if let magnitudes {
+            let branch = branch(pair, thread: thread)
+            return magnitudes.apply(branch, y, yStride, onto: onto, h: h, x, rows, thread: thread)
+        }
+        if pair.rowFactors == .gains {
+            lora_dora_scale(y, yStride, onto, parameters.rowFactors(pair), rows.count, pair.outputs)
+        }
         guard let products, LowRankProducts.multiplies(pair) else {
             return branch(pair, thread: thread).forward(y, yStride: yStride, h: h, x.values, rows: rows)
         }
@@ -99,7 +119,13 @@ final class TrainedAdapter: LowRankPlan {
     ) {
         guard let pair = parameters.layout.pair(block: block, target) else { return }
         let h = h(pair) + rows.lowerBound * pair.rank
+        precondition(pair.rowFactors != .gains, "an adapter made for inference cannot be trained")
         let sums = partial[thread] + pair.offset - blockRange(block).lowerBound
+        if let magnitudes {
+            return magnitudes.addGradients(
+                branch(pair, thread: thread), dx: dx, gradients: sums, dh: dLowRank[thread], dy: dy, h: h, x, rows,
+                thread: thread)
+        }
         guard let products, LowRankProducts.multiplies(pair) else {
             return branch(pair, thread: thread).backward(
                 dx, gradients: sums, dh: dLowRank[thread], dy.values, dyStride: dy.stride, h: h, x.values, rows: rows)

@@ -55,7 +55,7 @@ public struct Merge {
                 if !allowsOtherBase { try Self.check(source, against: ancestors, fingerprint) }
                 if !again { try Self.check(source, notIn: record) }
                 let adapter = try source.file.parameters(for: base, path: source.path, allowsOtherBase: true)
-                parts.append((adapter, source.weight))
+                parts.append((adapter.resolved(for: base), source.weight))
             } catch let error as FormatError { problems.append(error) }
             record.entries.append(
                 MergeRecord.Entry(

@@ -94,7 +94,8 @@ public final class TrainingPass {
             arena: arena, configuration: model.configuration, compute: plan.compute, rows: rows,
             rankSum: TrainedAdapter.rankSum(adapter.layout), tape: tape)
         trained = TrainedAdapter(
-            arena: arena, parameters: adapter, activations: activations, product: product, dropout: plan.dropout,
+            arena: arena, model: model, parameters: adapter, activations: activations, product: product,
+            dropout: plan.dropout,
             widestInput: max(model.configuration.feedForwardSize, model.configuration.querySize))
         forward = BlockForward(
             arena: arena, model: model, product: product, rotary: RotaryTable(model: model, positions: plan.positions),
@@ -147,6 +148,7 @@ public final class TrainingPass {
 
     private func runForward(_ batch: PackedBatch) {
         precondition(batch.tokens.count <= capacity, "\(batch.tokens.count) rows in a pass of \(capacity)")
+        trained.magnitudes?.update()
         forward.embed(batch.tokens)
         attention.prepare(batch)
         for index in 0..<model.configuration.blockCount {
