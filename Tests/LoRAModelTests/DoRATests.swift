@@ -130,7 +130,7 @@ extension KernelTests {
                 let short = try pass(adapter, pool, dropout: dropout, checkpointing: .on, compute: compute)
                 let expected = whole.lossAndGradients(batch, dropoutSeed: 3)
                 #expect(short.lossAndGradients(batch, dropoutSeed: 3) == expected)
-                #expect(expected.gradients.allSatisfy(\.isFinite))
+                #expect(expected.gradients.allSatisfy { $0.isFinite })
                 #expect(whole.evaluate(batch) == short.evaluate(batch))
             }
         }
@@ -227,6 +227,32 @@ extension KernelTests {
             try expectChange(sum, parts, weight: 1)
             let one = AdapterParameters.combining([parts[0]], base: model)
             try expectChange(one, [parts[0]], weight: 1)
+        }
+
+        @Test("A merged base computes what base and adapters do", arguments: [false, true])
+        func merging(isMixed: Bool) throws {
+            try MergeBench.with { bench in
+                let adapter = AdapterParameters.randomDoRA(bench.base)
+                let file = try AdapterFile(
+                    configuration: .init(rank: 4, alpha: 8, targetModules: .allLinear, decomposesWeights: true),
+                    record: .init(domain: "d", baseFingerprint: nil, rank: 4, alpha: 8, targets: []),
+                    tensors: adapter.tensors(configuration: bench.base.configuration, type: .f32))
+                let own = Merge.Source(path: "d.lora", file: file, weight: isMixed ? 0.5 : 1)
+                let merge = try bench.merge(isMixed ? [own, bench.source(seed: 2)] : [own])
+                try withPool { pool in
+                    _ = try merge.write(to: bench.path("merged.bin"), pool: pool)
+                    let text = tokens(20, seed: 1)
+                    let logits = { (model: BaseModel, adapter: AdapterParameters?) in
+                        try InferencePass(model: model, pool: pool, compute: .f32, capacity: 32, positions: 32)
+                            .logits(text, adapter: adapter)
+                    }
+                    let merged = try logits(BaseModel(path: bench.path("merged.bin")), nil)
+                    let expected = try logits(bench.base, .combining(merge.parts, base: bench.base, pool: pool))
+                    let range = expected.joined().reduce(0) { max($0, abs($1)) }
+                    #expect(largestDifference(merged, expected) < 1e-5 * range)
+                    #expect(largestDifference(merged, try logits(bench.base, nil)) > 0.01 * range)
+                }
+            }
         }
 
         private func expectChange(
