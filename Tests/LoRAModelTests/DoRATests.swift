@@ -130,7 +130,7 @@ extension KernelTests {
                 let short = try pass(adapter, pool, dropout: dropout, checkpointing: .on, compute: compute)
                 let expected = whole.lossAndGradients(batch, dropoutSeed: 3)
                 #expect(short.lossAndGradients(batch, dropoutSeed: 3) == expected)
-                #expect(expected.gradients.allSatisfy(\.isFinite))
+                #expect(expected.gradients.allSatisfy { $0.isFinite })
                 #expect(whole.evaluate(batch) == short.evaluate(batch))
             }
         }

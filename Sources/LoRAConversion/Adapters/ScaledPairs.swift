@@ -18,6 +18,11 @@ struct ScaledPairs {
         _ adapter: AdapterFile, configuration: ModelConfiguration,
         factorOf: (_ alpha: Double, _ rank: Int, _ isStabilized: Bool) -> Double
     ) throws {
+        guard !adapter.configuration.decomposesWeights else {
+            throw FormatError(
+                "has magnitudes (use_dora), which only the formats peft and lora can hold; merge it into its base, or "
+                    + "train without DoRA")
+        }
         let matcher = try AdapterModuleMatcher(adapter.configuration)
         let layout = AdapterLayout(configuration: configuration, matcher: matcher)
         let isStabilized = adapter.configuration.usesRankStabilization
