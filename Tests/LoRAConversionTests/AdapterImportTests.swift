@@ -94,6 +94,17 @@ struct AdapterImportTests {
         }
     }
 
+    /// `Scripts/mlx_goldens.py` made them.
+    @Test("Logits as mlx-lm's", arguments: ["mlx-keys", "mlx-all"])
+    func importedMLX(name: String) throws {
+        try Family.withFolder { folder in
+            let (golden, base) = try AdapterGolden.load(name)
+            let file = try AdapterConversion.importAdapter(
+                from: AdapterGolden.directory(name).path, base: base, to: folder.path + "/a.lora")
+            try golden.check(file, base)
+        }
+    }
+
     @Test("An MLX directory without keys has the projections that have tensors")
     func mlxWithoutKeys() throws {
         try Family.withFolder { folder in
