@@ -138,6 +138,24 @@ struct AdapterImportTests {
         }
     }
 
+    @Test("A GGUF file's name becomes the domain when it is printable", arguments: ["heating 2", "a\u{1B}[2J"])
+    func domain(name: String) throws {
+        try Family.withFolder { folder in
+            let (_, base) = try AdapterGolden.load("plain")
+            let path = { folder.path + "/" + $0 }
+            let file = try AdapterConversion.importAdapter(
+                from: AdapterGolden.directory("plain").path, base: base, to: path("a.lora"))
+            var record = file.record
+            record.domain = name
+            try AdapterFile(
+                configuration: file.configuration, record: record, tensors: Array(tensors(file.tensors).values)
+            ).write(path: path("b.lora"))
+            try AdapterConversion.exportAdapter(path("b.lora"), base: base, format: .gguf, to: path("b.gguf"))
+            let second = try AdapterConversion.importAdapter(from: path("b.gguf"), base: base, to: path("c.lora"))
+            #expect(second.record.domain == (name.contains("\u{1B}") ? "c" : name))
+        }
+    }
+
     /// By name.
     private func tensors(_ file: SafetensorsFile) -> [String: NamedTensor] {
         let named = file.tensors.compactMap { tensor in

@@ -46,7 +46,12 @@ enum GGUFAdapter {
             format: .gguf, configuration: configuration, tensors: tensors,
             digest: withExtendedLifetime(file) { Digest.hexadecimal(of: file.map.bytes) })
         adapter.baseFingerprint = file.metadata[fingerprintKey]?.stringValue
-        if adapter.baseFingerprint != nil { adapter.domain = file.metadata[nameKey]?.stringValue }
+        // The domain is printed: control characters stay out.
+        if adapter.baseFingerprint != nil, let name = file.metadata[nameKey]?.stringValue,
+            FormatError.quoted(name) == "'\(name)'"
+        {
+            adapter.domain = name
+        }
         return adapter
     }
 
