@@ -93,6 +93,10 @@ golden: base ## Make the tests' goldens again (needs a Python with torch and fri
 	python3 Scripts/template_goldens.py
 	python3 Scripts/merge_goldens.py Tests/LoRAModelTests/Goldens
 	python3 Scripts/tiny_families_golden.py Tests/LoRAConversionTests/Goldens/families
+	python3 Scripts/adapter_goldens.py Tests/LoRAConversionTests/Goldens/families \
+	    Tests/LoRAConversionTests/Goldens/adapters
+	python3 Scripts/mlx_goldens.py Tests/LoRAConversionTests/Goldens/families \
+	    Tests/LoRAConversionTests/Goldens/adapters
 	python3 Scripts/schedule_golden.py $(GOLDENS)/schedules.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/base_logits.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/adapter_logits.json \

@@ -59,9 +59,6 @@ let package = Package(
             ],
             swiftSettings: swiftSettings
         ),
-        .executableTarget(
-            name: "logits", dependencies: ["LoRAModel", "LoRAFormats"], path: "Tests/Logits",
-            swiftSettings: swiftSettings),
         .target(
             name: "LoRAConversion",
             dependencies: [

@@ -11,6 +11,8 @@ struct ForeignAdapter {
     let digest: String
     /// Of a directory that was a `.lora` file before.
     var ownRecord: AdapterRecord?
+    /// That the file names, when it was a `.lora` file before.
+    var domain: String?
     /// Of the base that the file names, when it names one.
     var baseFingerprint: String?
 
@@ -21,7 +23,8 @@ struct ForeignAdapter {
             tensors.contains { $0.name.contains(".\(name).lora_") }
         }
         return AdapterRecord(
-            domain: Self.stem(output), baseFingerprint: baseFingerprint ?? BaseFingerprint.fingerprint(of: base.file),
+            domain: domain ?? Self.stem(output),
+            baseFingerprint: baseFingerprint ?? BaseFingerprint.fingerprint(of: base.file),
             rank: configuration.rank, alpha: configuration.alpha, targets: targets,
             training: .object([
                 "imported": .object([

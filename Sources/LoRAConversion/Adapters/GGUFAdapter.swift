@@ -7,6 +7,7 @@ import LoRAModel
 /// The scale is alpha / r for every pair, or 1 where alpha is zero.
 enum GGUFAdapter {
     private static let alphaKey = "adapter.lora.alpha"
+    private static let nameKey = "general.name"
     private static let fingerprintKey = "lora.base_fingerprint"
 
     // MARK: Reading
@@ -45,6 +46,12 @@ enum GGUFAdapter {
             format: .gguf, configuration: configuration, tensors: tensors,
             digest: withExtendedLifetime(file) { Digest.hexadecimal(of: file.map.bytes) })
         adapter.baseFingerprint = file.metadata[fingerprintKey]?.stringValue
+        // The domain is printed: control characters stay out.
+        if adapter.baseFingerprint != nil, let name = file.metadata[nameKey]?.stringValue,
+            FormatError.quoted(name) == "'\(name)'"
+        {
+            adapter.domain = name
+        }
         return adapter
     }
 
@@ -118,7 +125,7 @@ enum GGUFAdapter {
         var writer = GGUFWriter()
         try writer.add("general.architecture", .string(model.architecture))
         try writer.add("general.type", .string("adapter"))
-        try writer.add("general.name", .string(adapter.record.domain))
+        try writer.add(nameKey, .string(adapter.record.domain))
         try writer.add("adapter.type", .string("lora"))
         try writer.add(alphaKey, .float32(Float(parts.factor)))
         if let fingerprint = adapter.record.baseFingerprint { try writer.add(fingerprintKey, .string(fingerprint)) }

@@ -24,7 +24,7 @@ enum MLXDirectory {
             file = try SafetensorsFile(path: "\(path)/\(tensorsName)", limit: AdapterFile.maximumTensors)
         } catch let error as FormatError { throw error.within(path) }
         var collector = PairCollector(configuration: model)
-        var missing = settings.projections
+        var missing = settings.namesProjections ? settings.projections : []
         for tensor in file.tensors {
             guard let (projection, part) = parse(tensor.name), settings.projections.contains(projection) else {
                 collector.problem("unexpected \(FormatError.quoted(tensor.name))")
@@ -60,7 +60,10 @@ enum MLXDirectory {
         var rank = 0
         var scale = 0.0
         var dropout = 0.0
+        /// What may have tensors.
         var projections: Set<Projection> = []
+        /// Whether each of `projections` must have them: without `keys`, versions of mlx-lm differ in what they adapt.
+        var namesProjections = false
     }
 
     private static func settings(_ path: String, blockCount: Int) throws -> Settings {
@@ -99,8 +102,10 @@ enum MLXDirectory {
         }
         // As Python's slice from -num_layers on; 0 and below mean all.
         let first = (1...blockCount).contains(count) ? blockCount - count : 0
+        let keys = parameters?["keys"].flatMap { $0.isNull ? nil : $0 }
+        settings.namesProjections = keys != nil
         settings.projections = projections(
-            parameters?["keys"], blocks: first..<blockCount, blockCount: blockCount, flaws: &flaws)
+            keys, blocks: first..<blockCount, blockCount: blockCount, flaws: &flaws)
         guard flaws.isEmpty else { throw FormatError(flaws.joined(separator: "; "), file: file) }
         return settings
     }
@@ -110,7 +115,7 @@ enum MLXDirectory {
         _ keys: JSONValue?, blocks: Range<Int>, blockCount: Int, flaws: inout [String]
     ) -> Set<Projection> {
         var names: Set<String>?
-        if let keys, !keys.isNull {
+        if let keys {
             guard let texts = keys.arrayValue?.compactMap(\.stringValue), texts.count == keys.arrayValue?.count else {
                 flaws.append("lora_parameters.keys must be an array of strings")
                 return []

@@ -110,6 +110,8 @@ public struct SafetensorsFile: Sendable {
     }
 
     private static func metadata(_ value: JSONValue) throws(FormatError) -> OrderedDictionary<String, String> {
+        // MLX writes null for none.
+        if value.isNull { return [:] }
         guard let members = value.objectValue else {
             throw FormatError("header: __metadata__ is \(value.kind), expected an object of strings")
         }
