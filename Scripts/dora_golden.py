@@ -24,7 +24,7 @@ VARIANTS = {
     "tied": dict(rsLoRA=False, options=tiny.VARIANTS["tied"]),
     "rslora": dict(rsLoRA=True, options=tiny.VARIANTS["linear"]),
 }
-M_BOUND, PROJECTIONS, STEPS, BATCH = 0.25, 4, 6, 4
+M_BOUND, PROJECTIONS, STEPS, BATCH = 0.25, 4, 5, 2
 
 
 def short(value):

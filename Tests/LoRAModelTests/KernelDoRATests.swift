@@ -31,20 +31,20 @@ extension KernelTests {
         func scale(variant: Variant, shape: (T: Int, N: Int)) {
             let (T, N) = shape
             let inputs = Inputs(T: T, N: N)
-            variant.use {
+            for onto in [nil, inputs.onto] {
                 var y = strided(inputs.y, width: N, stride: N + 3, gap: 7)
-                lora_dora_scale(&y, N + 3, nil, inputs.gains, T, N)
-                var (rows, intact) = gathered(y, width: N, stride: N + 3, gap: 7)
-                #expect(error(rows, inputs.each { Double(inputs.y[$0]) * $1 }) < tolerance)
-                #expect(intact)
-
-                y = strided(inputs.y, width: N, stride: N + 3, gap: 7)
-                lora_dora_scale(&y, N + 3, inputs.onto, inputs.gains, T, N)
-                (rows, intact) = gathered(y, width: N, stride: N + 3, gap: 7)
-                let expected = inputs.each { index, gain in
-                    let held = Double(inputs.onto[index])
-                    return held + gain * (Double(inputs.y[index]) - held)
+                variant.use {
+                    if let onto {
+                        lora_dora_scale(&y, N + 3, onto, inputs.gains, T, N)
+                    } else {
+                        lora_dora_scale(&y, N + 3, nil, inputs.gains, T, N)
+                    }
                 }
+                let held = doubles(onto ?? [Float](repeating: 0, count: T * N))
+                let expected = inputs.each { index, gain in
+                    held[index] + gain * (Double(inputs.y[index]) - held[index])
+                }
+                let (rows, intact) = gathered(y, width: N, stride: N + 3, gap: 7)
                 #expect(error(rows, expected) < tolerance)
                 #expect(intact)
             }

@@ -42,7 +42,9 @@ extension KernelTests {
             }
             var random = Numbers(99)
             for pair in pass.adapter.layout.pairs {
-                for (name, range) in [(pair.nameA, pair.offset..<pair.offsetB), (pair.nameB, pair.offsetB..<pair.end)] {
+                for (name, range) in [
+                    (pair.nameA, pair.offset..<pair.offsetB), (pair.nameB, pair.offsetB..<pair.offsetRowFactors),
+                ] {
                     let own = Array(gradients[range])
                     let norm = own.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
                     #expect(norm > 1e-2, "\(name): the gradient must be there to be compared")

@@ -18,6 +18,11 @@ struct ScaledPairs {
         _ adapter: AdapterFile, configuration: ModelConfiguration,
         factorOf: (_ alpha: Double, _ rank: Int, _ isStabilized: Bool) -> Double
     ) throws {
+        guard !adapter.configuration.decomposesWeights else {
+            throw FormatError(
+                "is a DoRA adapter (use_dora), whose magnitudes have no place in this format; "
+                    + "export it as peft, or merge it into the base")
+        }
         let matcher = try AdapterModuleMatcher(adapter.configuration)
         let layout = AdapterLayout(configuration: configuration, matcher: matcher)
         let isStabilized = adapter.configuration.usesRankStabilization
