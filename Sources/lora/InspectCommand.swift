@@ -105,7 +105,7 @@ struct Inspection {
             "dora": .bool(file.configuration.decomposesWeights),
             "targets": .array(file.record.targets.map { .string($0) }),
             "parameters": .integer(Int64(file.tensors.tensors.reduce(0) { $0 + $1.shape.reduce(1, *) })),
-            "precision": .string(file.tensors.tensors.first?.type.rawValue ?? "none"),
+            "precision": .string(file.tensors.tensors.first { $0.shape.count > 1 }?.type.rawValue ?? "none"),
             "base_fingerprint": file.record.baseFingerprint.map { .string($0) } ?? .null,
             "content": .string(file.contentDigest),
             "training": file.record.training,

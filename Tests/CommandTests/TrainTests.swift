@@ -133,6 +133,36 @@ struct TrainTests {
         #expect(configuration["base_model_name_or_path"]?.stringValue == "Tiny")
     }
 
+    @Test("--dora trains an adapter that says so, is measured, merged and exported as peft alone")
+    func dora() throws {
+        try withDirectory { directory in
+            let file = directory.appending(path: "x.lora")
+            let base = try Fixtures.tinyBase()
+            try lora(Self.arguments(file, ["--dora", "--quiet"]))
+            let facts = try json(lora(["inspect", file.path, "--json"]))
+            #expect(facts["dora"]?.boolValue == true)
+            #expect(facts["precision"]?.stringValue == "BF16")
+            #expect(facts["training"]?["dora"]?.boolValue == true)
+            let adapter = try AdapterFile.read(path: file.path)
+            #expect(adapter.configuration.decomposesWeights)
+            #expect(
+                adapter.tensors.tensors.count { $0.name.hasSuffix(".lora_magnitude_vector") && $0.type == .f32 } == 8)
+            try lora([
+                "merge", file.path, "--into", base, "--output", directory.appending(path: "m.bin").path, "--type",
+                "f32",
+            ])
+            for format in ["gguf", "mlx"] {
+                let output = directory.appending(path: "out").path
+                try refusal(
+                    ["export", file.path, "--base", base, "--format", format, "--output", output],
+                    naming: ["x.lora", "use_dora", "peft"])
+            }
+            let peft = directory.appending(path: "peft").path
+            try lora(["export", file.path, "--base", base, "--format", "peft", "--output", peft])
+            try lora(["eval", "--base", base, "--adapter", peft, "--data", try Fixtures.animals(), "--split", "train"])
+        }
+    }
+
     @Test("Checkpointing changes no bit")
     func checkpointing() throws {
         try withDirectory { directory in
@@ -152,7 +182,8 @@ struct TrainTests {
     @Test(
         "Each option that decides what is learned changes the losses",
         arguments: [
-            ["--rank", "2"], ["--alpha", "64"], ["--rslora"], ["--target", "all-linear"], ["--target", "v_proj"],
+            ["--rank", "2"], ["--alpha", "64"], ["--rslora"], ["--dora"], ["--target", "all-linear"],
+            ["--target", "v_proj"],
             ["--layers", "1-1"], ["--dropout", "0.5"], ["--no-shuffle"], ["--batch-size", "3"],
             ["--schedule", "constant"], ["--schedule", "cosine"], ["--warmup", "0.9"], ["--max-grad-norm", "0.01"],
             ["--learning-rate", "2e-2"], ["--weight-decay", "10"], ["--seed", "5"],

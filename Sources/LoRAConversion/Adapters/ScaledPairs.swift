@@ -20,8 +20,8 @@ struct ScaledPairs {
     ) throws {
         guard !adapter.configuration.decomposesWeights else {
             throw FormatError(
-                "is a DoRA adapter (use_dora), whose magnitudes this format has no place for; export it as peft, or merge it "
-                    + "into the base")
+                "is a DoRA adapter (use_dora), whose magnitudes have no place in this format; "
+                    + "export it as peft, or merge it into the base")
         }
         let matcher = try AdapterModuleMatcher(adapter.configuration)
         let layout = AdapterLayout(configuration: configuration, matcher: matcher)
