@@ -151,21 +151,6 @@ extension Projection {
     }
 }
 
-extension TargetModule {
-    /// The name of the projection within a block of a GGUF file.
-    var ggufName: String {
-        switch self {
-        case .queryProjection: "attn_q"
-        case .keyProjection: "attn_k"
-        case .valueProjection: "attn_v"
-        case .outputProjection: "attn_output"
-        case .gateProjection: "ffn_gate"
-        case .upProjection: "ffn_up"
-        case .downProjection: "ffn_down"
-        }
-    }
-}
-
 extension SafetensorsType {
     /// The same floats in a GGUF file.
     fileprivate var ggufType: GGUFTensorType {

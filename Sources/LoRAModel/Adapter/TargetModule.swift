@@ -20,6 +20,19 @@ public enum TargetModule: String, Sendable, CaseIterable, Hashable {
         }
     }
 
+    /// The projection's part of a GGUF tensor's name, as in `blk.3.attn_q.weight`.
+    public var ggufName: String {
+        switch self {
+        case .queryProjection: "attn_q"
+        case .keyProjection: "attn_k"
+        case .valueProjection: "attn_v"
+        case .outputProjection: "attn_output"
+        case .gateProjection: "ffn_gate"
+        case .upProjection: "ffn_up"
+        case .downProjection: "ffn_down"
+        }
+    }
+
     /// Hugging Face's name of the projection in `block`: `model.layers.3.self_attn.q_proj`.
     public func moduleName(block: Int) -> String { "model.layers.\(block).\(parent).\(rawValue)" }
 

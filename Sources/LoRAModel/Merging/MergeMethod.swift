@@ -44,24 +44,11 @@ public enum MergeType: String, Sendable, CaseIterable {
 }
 
 extension TargetModule {
-    /// The projection's part of a name that GGUF gives to its weight.
-    private var weightPart: String {
-        switch self {
-        case .queryProjection: "attn_q"
-        case .keyProjection: "attn_k"
-        case .valueProjection: "attn_v"
-        case .outputProjection: "attn_output"
-        case .gateProjection: "ffn_gate"
-        case .upProjection: "ffn_up"
-        case .downProjection: "ffn_down"
-        }
-    }
-
     /// The projection whose weight GGUF calls `name`, such as `blk.3.attn_q.weight`; nil for every other tensor.
     static func projection(ofWeight name: String) -> (block: Int, target: TargetModule)? {
         let parts = name.split(separator: ".", omittingEmptySubsequences: false)
         guard parts.count == 4, parts[0] == "blk", parts[3] == "weight", let block = Int(parts[1]),
-            let target = allCases.first(where: { $0.weightPart == parts[2] })
+            let target = allCases.first(where: { $0.ggufName == parts[2] })
         else { return nil }
         return (block, target)
     }
