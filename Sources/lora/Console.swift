@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import OrderedCollections
 
 /// The tool's version, as `--version` and adapters' records tell it.
 let toolVersion = "0.1.0"
@@ -8,6 +9,18 @@ let toolVersion = "0.1.0"
 enum Console {
     /// Writes a line of results.
     static func print(_ text: String) { printPartial(text + "\n") }
+
+    /// Writes facts as one JSON object, or as a table whose values, which files may have made, stay on their lines.
+    static func printFacts(_ facts: OrderedDictionary<String, JSONValue>, json: Bool) {
+        if json { return print(JSONValue.object(facts).serialized()) }
+        let width = facts.keys.reduce(0) { max($0, $1.count) }
+        for (name, value) in facts {
+            let text = (value.stringValue ?? value.serialized()).unicodeScalars.map {
+                $0.properties.generalCategory == .control ? $0.escaped(asASCII: true) : String(Character($0))
+            }
+            print(name.padding(toLength: width + 2, withPad: " ", startingAt: 0) + text.joined())
+        }
+    }
 
     /// Writes results without a line's end. Where nobody reads them any more, the process ends as it would by SIGPIPE;
     /// results that cannot be written for another reason are an error.

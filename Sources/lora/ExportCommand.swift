@@ -71,9 +71,7 @@ struct ExportCommand: ParsableCommand {
             try BaseConversion.exportBase(file, to: output, type: precision?.type)
             facts["tensors"] = .integer(Int64(file.tensors.count))
         }
-        if json { return Console.print(JSONValue.object(facts).serialized()) }
-        Console.print(
-            facts.map { "\($0.key) \($0.value.stringValue ?? $0.value.serialized())" }.joined(separator: ", "))
+        Console.printFacts(facts, json: json)
     }
 }
 

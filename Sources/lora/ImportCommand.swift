@@ -48,9 +48,7 @@ struct ImportCommand: ParsableCommand {
 
     func run() throws {
         let facts = try base.map { try importAdapter(for: $0) } ?? importBase()
-        if json { return Console.print(JSONValue.object(facts).serialized()) }
-        Console.print(
-            facts.map { "\($0.key) \($0.value.stringValue ?? $0.value.serialized())" }.joined(separator: ", "))
+        Console.printFacts(facts, json: json)
     }
 
     private func importAdapter(for base: String) throws -> OrderedDictionary<String, JSONValue> {

@@ -23,13 +23,7 @@ struct InspectCommand: ParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() throws {
-        let facts = try Inspection(path: file).facts
-        if json { return Console.print(JSONValue.object(facts).serialized()) }
-        let width = facts.keys.reduce(0) { max($0, $1.count) }
-        for (name, value) in facts {
-            let text = value.stringValue ?? value.serialized()
-            Console.print(name.padding(toLength: width + 2, withPad: " ", startingAt: 0) + text)
-        }
+        Console.printFacts(try Inspection(path: file).facts, json: json)
     }
 }
 

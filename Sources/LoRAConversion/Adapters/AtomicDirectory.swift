@@ -37,7 +37,8 @@ enum AtomicDirectory {
             throw error
         }
         if isReplaced { remove(old) }
-        flush(parent(of: target))
+        let directory = parent(of: target)
+        try AtomicFile.flush(directory: directory.isEmpty ? "/" : directory)
     }
 
     /// The path without a slash at its end, behind symbolic links.
@@ -84,12 +85,5 @@ enum AtomicDirectory {
     private static func remove(_ directory: String) {
         for name in (try? entries(directory, directory)) ?? [] { unlink("\(directory)/\(name)") }
         rmdir(directory)
-    }
-
-    private static func flush(_ directory: String) {
-        let descriptor = open(directory.isEmpty ? "/" : directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { return }
-        fsync(descriptor)
-        close(descriptor)
     }
 }

@@ -1,3 +1,4 @@
+import CKernels
 import LoRAFormats
 import LoRAModel
 
@@ -85,18 +86,17 @@ enum GGUFAdapter {
             case .f16: try NamedTensor(name: tensor.name, type: .f16, shape: tensor.shape, bytes: Array(bytes))
             case .bf16: try NamedTensor(name: tensor.name, type: .bf16, shape: tensor.shape, bytes: Array(bytes))
             case .q8_0:
-                try NamedTensor(name: tensor.name, type: .f32, shape: tensor.shape, elements: expandedQ8(bytes))
+                try NamedTensor(name: tensor.name, type: .f32, shape: tensor.shape, elements: expanded(bytes, tensor))
             default: nil
             }
         }
     }
 
-    /// The values of Q8_0 blocks: a half-precision scale and 32 signed bytes each.
-    private static func expandedQ8(_ bytes: UnsafeRawBufferPointer) -> [Float] {
-        stride(from: 0, to: bytes.count, by: GGUFTensorType.q8_0.blockBytes).flatMap { start -> [Float] in
-            let bits = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: start, as: UInt16.self))
-            let scale = Float(Float16(bitPattern: bits))
-            return (2..<34).map { scale * Float(Int8(bitPattern: bytes[start + $0])) }
+    private static func expanded(_ bytes: UnsafeRawBufferPointer, _ tensor: GGUFTensor) -> [Float] {
+        [Float](unsafeUninitializedCapacity: tensor.count) { buffer, count in
+            guard let out = buffer.baseAddress, let from = bytes.baseAddress else { return }
+            let status = lora_dequantize(out, from, lora_type(rawValue: tensor.type.rawValue), tensor.count)
+            count = status == 0 ? tensor.count : 0
         }
     }
 

@@ -39,5 +39,6 @@ struct StagedDirectory: ~Copyable {
             throw FormatError("cannot move the directory into place: \(String(cString: strerror(errno)))", file: path)
         }
         isCommitted = true
+        try AtomicFile.flush(directory: URL(filePath: path).deletingLastPathComponent().path(percentEncoded: false))
     }
 }

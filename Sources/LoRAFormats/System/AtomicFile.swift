@@ -136,7 +136,9 @@ public struct AtomicFile: ~Copyable {
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
-    private static func flush(directory: String) throws(FormatError) {
+    /// Makes renames in `directory` last.
+    /// - Throws: `FormatError` when the disk cannot take them.
+    public static func flush(directory: String) throws(FormatError) {
         try FormatError.locating(in: directory) { () throws(FormatError) in
             let descriptor = try SystemCall.check("cannot open the directory") {
                 open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
