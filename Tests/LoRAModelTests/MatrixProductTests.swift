@@ -117,8 +117,8 @@ extension KernelTests {
             let usesOneDNN: Bool
             var testDescription: String { "\(usesOneDNN ? "oneDNN" : "OpenBLAS") \(compute)" }
 
-            func product(_ pool: ThreadPool, directRows: Int = 0) -> MatrixProduct {
-                MatrixProduct(pool: pool, compute: compute, directRows: directRows, usesOneDNN: usesOneDNN)
+            func product(_ pool: ThreadPool) -> MatrixProduct {
+                MatrixProduct(pool: pool, compute: compute, usesOneDNN: usesOneDNN)
             }
         }
 

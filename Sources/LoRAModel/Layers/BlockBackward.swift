@@ -75,7 +75,7 @@ final class BlockBackward {
         let down = product.expand(block.down, .backward, into: expansions.down)
         let gateUp = product.expand(block.gateUp, .backward, into: expansions.gateUp)
         let output = product.expand(block.attentionOutput, .backward, into: expansions.attentionOutput)
-        let again = repeats ? forward.outputAndGateUpWeights(index, rows: T) : nil
+        let again = repeats ? forward.outputAndGateUpWeights(index) : nil
         forward.pool.forEachRowChunk(T) { rows, thread in
             if adapter.readsValues(.outputProjection, index) {
                 activations.attention.open(activations.attentionSlot(index), rows: rows)

@@ -67,9 +67,9 @@ struct BlockForward {
         let (block, T) = (model.blocks[index], positions.count)
         projectQueriesKeysValues(index, positions: positions, seals: attendsSealed)
         attend()
-        let output = weights(block.attentionOutput, expansions.attentionOutput, rows: T)
-        let gateUp = weights(block.gateUp, expansions.gateUp, rows: T)
-        let down = weights(block.down, expansions.down, rows: T)
+        let output = weights(block.attentionOutput, expansions.attentionOutput)
+        let gateUp = weights(block.gateUp, expansions.gateUp)
+        let down = weights(block.down, expansions.down)
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
             if attendsSealed {
@@ -90,7 +90,7 @@ struct BlockForward {
         let (block, slot) = (model.blocks[index], activations.slot(index))
         let buffer = activations.queryKeyValue
         let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
-        let weights = weights(block.queryKeyValue, expansions.queryKeyValue, rows: positions.count)
+        let weights = weights(block.queryKeyValue, expansions.queryKeyValue)
         lowRank.prepare(index)
         forEachChunk(positions.count) { rows, thread in
             let (first, y) = (rows.lowerBound, buffer.values(slot, row: rows.lowerBound))
@@ -110,11 +110,11 @@ struct BlockForward {
     }
 
     /// The attention and feed-forward projections that a pass repeats when its tape lacks them.
-    func outputAndGateUpWeights(_ index: Int, rows T: Int) -> (output: Weights, gateUp: Weights) {
+    func outputAndGateUpWeights(_ index: Int) -> (output: Weights, gateUp: Weights) {
         let block = model.blocks[index]
         return (
-            weights(block.attentionOutput, expansions.attentionOutput, rows: T),
-            weights(block.gateUp, expansions.gateUp, rows: T)
+            weights(block.attentionOutput, expansions.attentionOutput),
+            weights(block.gateUp, expansions.gateUp)
         )
     }
 
@@ -244,8 +244,8 @@ struct BlockForward {
         }
     }
 
-    private func weights(_ W: StackedMatrix, _ buffer: ExpansionBuffer, rows T: Int) -> Weights {
-        T <= product.directRows ? .stored(W) : .expanded(product.expand(W, .forward, into: buffer))
+    private func weights(_ W: StackedMatrix, _ buffer: ExpansionBuffer) -> Weights {
+        product.readsStored ? .stored(W) : .expanded(product.expand(W, .forward, into: buffer))
     }
 
     private func multiply(
@@ -270,7 +270,7 @@ struct BlockForward {
     }
 
     private func forEachChunk(_ T: Int, _ body: (_ rows: Range<Int>, _ thread: Int) -> Void) {
-        if T <= product.directRows { return body(0..<T, 0) }
+        if product.readsStored { return body(0..<T, 0) }
         pool.forEachRowChunk(T, body)
     }
 }

@@ -26,13 +26,13 @@ public final class Generator {
     private let slots: Int
 
     /// - Parameters:
-    ///   - slots: sequences that run at a time.
+    ///   - slots: sequences that run at a time, at most `InferencePass.storedRows`.
     ///   - positions: tokens that prompt and continuation may have together.
     /// - Throws: `FormatError` when the memory cannot be had.
     public init(model: BaseModel, pool: ThreadPool, compute: Compute, slots: Int, positions: Int) throws {
         self.slots = slots
         pass = try InferencePass(
-            model: model, pool: pool, compute: compute, capacity: min(512, max(64, positions)) + slots,
+            model: model, pool: pool, compute: compute, capacity: max(min(512, max(64, positions)), slots),
             positions: positions)
     }
 
@@ -62,8 +62,9 @@ public final class Generator {
         let request: Request
         let cache: KeyValueCache
         var sampler: Sampler
-        /// Tokens that the cache does not hold yet.
+        /// Tokens that the cache does not hold yet: of the prompt, then the last one generated.
         var pending: ArraySlice<Int32>
+        var isPrompt: Bool { generated == 0 }
         var generated = 0
         var isDone = false
 
@@ -76,24 +77,34 @@ public final class Generator {
         }
     }
 
-    /// One pass: a token of each sequence that decodes, and as much of the waiting prompts as fits beside.
+    /// A token of each sequence that decodes, then as much of the waiting prompts as fits into a pass. A prompt goes
+    /// through expanded matrices and what is generated through stored blocks, so that texts do not depend on `slots`.
     private func step(_ active: inout [Sequence], _ onToken: (Sequence, Int32) -> Bool) {
-        var room = pass.capacity - active.count { $0.pending.count == 1 }
+        let decoding = active.indices.filter { !active[$0].isPrompt }
+        let reading = active.indices.filter { active[$0].isPrompt }
+        run(decoding, &active, by: .stored, onToken)
+        run(reading, &active, by: .expanded, onToken)
+    }
+
+    private func run(
+        _ indices: [Int], _ active: inout [Sequence], by products: InferencePass.Products,
+        _ onToken: (Sequence, Int32) -> Bool
+    ) {
+        var room = pass.capacity
         var chunks: [InferencePass.Chunk] = []
         var owners: [Int] = []
-        for index in active.indices {
-            let count = active[index].pending.count == 1 ? 1 : min(room, active[index].pending.count)
-            guard count > 0 else { continue }
-            if active[index].pending.count > 1 { room -= count }
-            let tokens = Array(active[index].pending.prefix(count))
-            active[index].pending = active[index].pending.dropFirst(count)
+        for index in indices where room > 0 {
+            let tokens = Array(active[index].pending.prefix(room))
+            room -= tokens.count
+            active[index].pending = active[index].pending.dropFirst(tokens.count)
             chunks.append(
                 .init(
                     cache: active[index].cache, tokens: tokens, adapter: active[index].request.adapter,
                     wanted: active[index].pending.isEmpty ? .last : .none))
             owners.append(index)
         }
-        pass.run(chunks) { chunk, _, logits in
+        guard !chunks.isEmpty else { return }
+        pass.run(chunks, by: products) { chunk, _, logits in
             let owner = owners[chunk]
             let token = active[owner].sampler.next(logits)
             let request = active[owner].request

@@ -22,8 +22,18 @@ public final class InferencePass {
 
     /// Rows of logits at a time.
     private static let logitRows = 32
-    /// Up to so many rows, stored blocks are multiplied as they are.
-    private static let directRows = 32
+
+    /// How the base is multiplied. The two round differently, and neither lets a row depend on the other rows: a row's
+    /// result is the same whatever else is in its pass.
+    public enum Products: Sendable {
+        /// Matrices are expanded into the engine's elements, which pays for many rows.
+        case expanded
+        /// Stored blocks are multiplied as they are, for at most `storedRows` rows.
+        case stored
+    }
+
+    /// Rows of a pass over stored blocks.
+    public static var storedRows: Int { ThreadPool.rowChunk }
 
     /// New tokens of one sequence.
     public struct Chunk {
@@ -60,7 +70,7 @@ public final class InferencePass {
                 + BlockForward.size(configuration: model.configuration, compute: compute, threads: pool.count)
                 + 2 * Arena.size(of: Float.self, count: R * C) + Arena.size(of: Float.self, count: R)
                 + Arena.size(of: Float.self, count: R * V))
-        product = MatrixProduct(pool: pool, compute: compute, directRows: Self.directRows)
+        product = MatrixProduct(pool: pool, compute: compute)
         activations = Activations(
             arena: arena, configuration: model.configuration, compute: compute, rows: rows, rankSum: 0, tape: .none)
         adapters = GroupedAdapters(rows: rows)
@@ -76,12 +86,14 @@ public final class InferencePass {
 
     /// Runs one step and hands out the wanted logits (V), in the order of chunks and rows.
     public func run(
-        _ chunks: [Chunk],
+        _ chunks: [Chunk], by products: Products = .expanded,
         onLogits: (_ chunk: Int, _ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
     ) {
         let rows = Rows(chunks)
         precondition(rows.tokens.count <= capacity, "\(rows.tokens.count) rows in a pass of \(capacity)")
         precondition(rows.lastPosition < positions, "position \(rows.lastPosition) in a pass of \(positions)")
+        product.readsStored = products == .stored
+        precondition(products == .expanded || rows.tokens.count <= Self.storedRows, "\(rows.tokens.count) stored rows")
         for chunk in chunks { chunk.cache.reserve(chunk.cache.count + chunk.tokens.count) }
         adapters.set(rows.groups)
         forward.embed(rows.tokens)

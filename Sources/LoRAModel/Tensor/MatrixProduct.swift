@@ -27,9 +27,9 @@ final class MatrixProduct {
     let compute: Compute
     /// The engine's name for logs.
     var engineName: String { engines.isEmpty ? "OpenBLAS" : "oneDNN" }
-    /// Up to so many rows, stored blocks are multiplied as they are instead of being expanded: decoding reads every
-    /// weight once and has few rows to use it on.
-    let directRows: Int
+    /// Whether stored blocks are multiplied as they are instead of being expanded: decoding reads every weight once and
+    /// has few rows to use it on.
+    var readsStored = false
     private let engines: [OneDNNProduct]
     private let packs: Bool
     /// Rows on their way into an expanded matrix, and sums of a direct product.
@@ -46,10 +46,9 @@ final class MatrixProduct {
     /// oneDNN needs AVX-512 to beat OpenBLAS.
     static var prefersOneDNN: Bool { lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
 
-    init(pool: ThreadPool, compute: Compute, directRows: Int = 0, usesOneDNN: Bool = prefersOneDNN) {
+    init(pool: ThreadPool, compute: Compute, usesOneDNN: Bool = prefersOneDNN) {
         self.pool = pool
         self.compute = compute
-        self.directRows = directRows
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
         // Its own order has a fast kernel only where the CPU multiplies the element type.
         packs = usesOneDNN && (compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16)
