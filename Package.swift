@@ -106,6 +106,8 @@ let package = Package(
             name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
+        .target(
+            name: "TestSupport", dependencies: ["LoRAFormats"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
         .testTarget(
             name: "LoRAModelTests",
             dependencies: [
@@ -147,7 +149,7 @@ let package = Package(
         .testTarget(
             name: "LoRAServingTests",
             dependencies: [
-                "LoRAServing", "LoRAModel", "LoRAText", "LoRAFormats",
+                "LoRAServing", "LoRAModel", "LoRAText", "LoRAFormats", "TestSupport",
                 .product(name: "HummingbirdTesting", package: "hummingbird"),
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
@@ -156,7 +158,8 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "lora", "LoRAFormats", .product(name: "OrderedCollections", package: "swift-collections"),
+                "lora", "LoRAFormats", "TestSupport",
+                .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             swiftSettings: swiftSettings
         ),

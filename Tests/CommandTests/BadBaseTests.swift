@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import TestSupport
 import Testing
 
 @Suite("Bad bases")

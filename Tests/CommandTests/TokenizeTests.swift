@@ -1,6 +1,7 @@
 import Foundation
 import LoRAFormats
 import OrderedCollections
+import TestSupport
 import Testing
 
 @Suite("lora tokenize")

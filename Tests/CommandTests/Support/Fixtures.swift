@@ -1,6 +1,7 @@
 import Foundation
 import LoRAFormats
 import OrderedCollections
+import TestSupport
 
 /// Bases, data and adapters that commands are run on. All of them are made once for a test process.
 enum Fixtures {

@@ -1,25 +1,25 @@
 import LoRAFormats
 
 /// A `llama` model of two blocks with random weights: C = 64, H = 4, K = 2, D = 16, F = 128, V = 262.
-struct TinyBase {
-    static let contextLength = 256
+public struct TinyBase {
+    public static let contextLength = 256
     private static let (C, Q, KV, F) = (64, 64, 32, 128)
-    static let template =
+    public static let template =
         "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
         + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 
     let seed: UInt64
-    var template: String? = TinyBase.template
+    public var template: String? = TinyBase.template
     /// Rows of the embedding, when they shall not be as many as tokens.
-    var embeddingRows: Int?
-    var hasTensors = true
+    public var embeddingRows: Int?
+    public var hasTensors = true
     /// A tensor to leave out, without ".weight".
-    var missingTensor: String?
+    public var missingTensor: String?
 
-    init(seed: UInt64) { self.seed = seed }
+    public init(seed: UInt64) { self.seed = seed }
 
     /// Special tokens first, then a token for each byte, then what merges make.
-    static let tokens: [String] =
+    public static let tokens: [String] =
         ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + (0..<256).map { letter(UInt8($0)) }
         + merges.map {
             $0.filter { $0 != " " }
@@ -39,7 +39,7 @@ struct TinyBase {
         return Unicode.Scalar(256 + place).map { String(Character($0)) } ?? ""
     }
 
-    func write(to path: String) throws {
+    public func write(to path: String) throws {
         var writer = GGUFWriter()
         try addKeys(&writer)
         if hasTensors { try addTensors(&writer) }

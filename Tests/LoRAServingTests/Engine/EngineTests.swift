@@ -1,0 +1,202 @@
+import Foundation
+import LoRAModel
+import LoRAServing
+import LoRAText
+import Testing
+
+@Suite("Engine")
+struct EngineTests {
+    /// Token ids that stand for nothing in particular.
+    static func prompt(_ count: Int, seed: UInt64, below limit: Int = 250) -> [Int32] {
+        var random = SplitMix64(seed: seed)
+        return (0..<count).map { _ in Int32(random.next() % UInt64(limit)) + 3 }
+    }
+
+    static func request(
+        _ prompt: [Int32], _ adapter: AdapterSnapshot? = nil, tenant: String = "", maximumTokens: Int = 12,
+        temperature: Float = 0, seed: UInt64 = 0
+    ) -> GenerationRequest {
+        GenerationRequest(
+            prompt: prompt, adapter: adapter, tenant: tenant, maximumTokens: maximumTokens,
+            sampling: .init(temperature: temperature, seed: seed), alternatives: 3)
+    }
+
+    @Test(
+        "An answer has the same bits alone, among its own adapter's and among other adapters'",
+        arguments: [false, true], Compute.allCases.filter(\.isSupported))
+    func company(isReal: Bool, compute: Compute) async throws {
+        let base = try isReal ? TestBase.real() : TestBase.tiny()
+        let adapters = (0..<8).map { base.adapter(seed: UInt64($0)) }
+        let lengths = isReal ? [1, 5, 16, 17, 40, 130, 300, 600] : [1, 3, 15, 16, 17, 33, 70, 140]
+        func requests(_ adapter: (Int) -> AdapterSnapshot?) -> [GenerationRequest] {
+            lengths.enumerated().map { index, length in
+                Self.request(
+                    Self.prompt(length, seed: UInt64(index)), adapter(index), temperature: index % 2 == 0 ? 0 : 0.8,
+                    seed: UInt64(index))
+            }
+        }
+        let same = requests { _ in adapters[0] }
+        let different = requests { $0 == 7 ? nil : adapters[$0] }
+        // Each on an engine of its own, so that no cached prefix helps.
+        var alone: [Answer] = []
+        for request in same + different {
+            alone.append(try await base.withEngine(compute: compute) { try await $0.answer(request) })
+        }
+        #expect(Set(alone.map(\.text)).count > lengths.count, "answers that say nothing")
+        let shuffled = zip(same, different).flatMap { [$0, $1] } + same.reversed()
+        let expected =
+            zip(alone[..<lengths.count], alone[lengths.count...]).flatMap { [$0, $1] }
+            + alone[..<lengths.count].reversed()
+        for (requests, expected) in [
+            (same, Array(alone[..<lengths.count])), (different, Array(alone[lengths.count...])), (shuffled, expected),
+        ] {
+            let answers = try await base.withEngine(compute: compute, { $0.sequences = 24 }) {
+                try await $0.answers(requests)
+            }
+            for (answer, expected) in zip(answers, expected) { #expect(answer.says(expected)) }
+        }
+    }
+
+    @Test("A prefix that is cached changes no bit, belongs to one adapter and one tenant, and is counted")
+    func prefixes() async throws {
+        let base = try TestBase.tiny()
+        let (a, b) = (base.adapter(seed: 1), base.adapter(seed: 2))
+        let prompt = Self.prompt(70, seed: 5)
+        let longer = prompt + Self.prompt(20, seed: 6)
+        func fresh(_ request: GenerationRequest) async throws -> Answer {
+            try await base.withEngine { try await $0.answer(request) }
+        }
+        try await base.withEngine { engine in
+            let first = try await engine.answer(Self.request(prompt, a))
+            #expect(first.cachedTokens == 0)
+            let other = try await engine.answer(Self.request(prompt, b))
+            #expect(other.cachedTokens == 0)
+            let again = try await engine.answer(Self.request(prompt, a))
+            #expect(again.cachedTokens == 64)
+            #expect(again.says(first))
+            #expect(try await other.says(fresh(Self.request(prompt, b))))
+            let continued = try await engine.answer(Self.request(longer, a))
+            #expect(continued.cachedTokens == 64)
+            #expect(try await continued.says(fresh(Self.request(longer, a))))
+            let stranger = try await engine.answer(Self.request(prompt, a, tenant: "other"))
+            #expect(stranger.cachedTokens == 0)
+            #expect(stranger.says(first))
+        }
+    }
+
+    @Test("What was generated is not taken for a prompt that was read")
+    func answersAreNotCached() async throws {
+        let base = try TestBase.tiny()
+        try await base.withEngine { engine in
+            let prompt = Self.prompt(20, seed: 3)
+            let first = try await engine.answer(Self.request(prompt, maximumTokens: 60))
+            #expect(first.completionTokens > 40)
+            let text = base.tokenizer.encode(first.text)
+            let next = try await engine.answer(Self.request(prompt + text, maximumTokens: 4))
+            #expect(next.cachedTokens == 16)
+        }
+    }
+
+    @Test("Cached prefixes give way to running requests, and the oldest first")
+    func eviction() async throws {
+        let base = try TestBase.tiny()
+        let pages = 20
+        let bytes = pages * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
+            #expect(engine.limits.positions == 256)
+            let prompts = (0..<4).map { Self.prompt(97, seed: UInt64($0)) }
+            for prompt in prompts { _ = try await engine.answer(Self.request(prompt, maximumTokens: 4)) }
+            let cached = try await engine.answer(Self.request(prompts[3], maximumTokens: 4))
+            #expect(cached.cachedTokens == 96)
+            let forgotten = try await engine.answer(Self.request(prompts[0], maximumTokens: 4))
+            #expect(forgotten.cachedTokens < 96)
+            // Each takes 16 of the 20 pages: they run one after the other.
+            let large = (0..<3).map { Self.request(Self.prompt(200, seed: 10 + UInt64($0)), maximumTokens: 50) }
+            for answer in try await engine.answers(large) { #expect(answer.reason != nil) }
+        }
+    }
+
+    @Test("The prompt's own tokens are scored: all but the first, as if each had been generated")
+    func scoredPrompts() async throws {
+        let base = try TestBase.tiny()
+        let prompt = base.tokenizer.encode("the owl in the other tree")
+        try await base.withEngine { engine in
+            var request = Self.request(prompt, maximumTokens: 0)
+            request.scoresPrompt = true
+            let answer = try await engine.answer(request)
+            #expect(answer.tokenTexts.joined() == "the owl in the other tree")
+            #expect(answer.logprobs.count == (prompt.count - 1) * 4)
+            #expect(answer.completionTokens == 0)
+            #expect(answer.reason == .length)
+            #expect(answer.logprobs.allSatisfy { $0 < 0 })
+            let uncached = try await engine.answer(request)
+            #expect(uncached.says(answer))
+        }
+    }
+
+    @Test("A reader that goes away frees its place; one that waits leaves the queue")
+    func withdrawal() async throws {
+        let base = try TestBase.tiny()
+        try await base.withEngine({ $0.sequences = 1 }) { engine in
+            let endless = GenerationRequest(
+                prompt: [5], maximumTokens: 250, sampling: .init(logitBias: [0: -100, 1: -100, 2: -100]))
+            let running = Task { try await engine.answer(endless) }
+            while engine.load.running == 0 { try await Task.sleep(for: .milliseconds(1)) }
+            let waiting = Task { try await engine.answer(endless) }
+            while engine.load.waiting == 0, engine.load.running > 0 { await Task.yield() }
+            waiting.cancel()
+            running.cancel()
+            _ = try? await (running.value, waiting.value)
+            let next = try await engine.answer(Self.request([6], maximumTokens: 2))
+            #expect(next.completionTokens > 0)
+            #expect(engine.load.waiting == 0)
+        }
+    }
+
+    @Test("A full queue refuses and says when to come back; an engine that drains refuses and ends what runs")
+    func refusals() async throws {
+        let base = try TestBase.tiny()
+        try await base.withEngine({ ($0.sequences, $0.waiting, $0.waitingPerTenant) = (1, 2, 2) }) { engine in
+            let request = Self.request([5], maximumTokens: 200)
+            var streams: [AsyncThrowingStream<GenerationEvent, any Error>] = []
+            var refusal: InferenceEngine.Refusal?
+            for _ in 0..<8 {
+                do { streams.append(try engine.generate(request)) } catch let error as InferenceEngine.Refusal {
+                    refusal = error
+                }
+            }
+            guard case .queueFull(let retryAfter) = refusal else {
+                Issue.record("no refusal, but \(String(describing: refusal))")
+                return
+            }
+            #expect((1...60).contains(retryAfter))
+            let kept = streams
+            async let drained: Void = engine.drain(timeout: .seconds(60))
+            for stream in kept {
+                var isFinished = false
+                for try await event in stream { if case .finished = event { isFinished = true } }
+                #expect(isFinished)
+            }
+            await drained
+            #expect(throws: InferenceEngine.Refusal.draining) { _ = try engine.generate(request) }
+        }
+    }
+
+    @Test("A base that is truncated or overwritten under the map ends the engine, not its answers")
+    func changedBase() async throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "lora-\(UUID().uuidString).bin").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let bytes = try Data(contentsOf: URL(filePath: TestBase.tinyPath()))
+        try bytes.write(to: URL(filePath: path))
+        let base = try TestBase(path: path)
+        try await base.withEngine { engine in
+            _ = try await engine.answer(Self.request([5]))
+            let file = try FileHandle(forWritingTo: URL(filePath: path))
+            try file.seek(toOffset: UInt64(bytes.count - 8))
+            try file.write(contentsOf: Data(repeating: 1, count: 8))
+            try file.close()
+            await #expect(throws: InferenceEngine.Refusal.self) { _ = try await engine.answer(Self.request([5])) }
+            #expect(throws: InferenceEngine.Refusal.self) { _ = try engine.generate(Self.request([5])) }
+        }
+    }
+}
