@@ -22,6 +22,7 @@ struct LoRACommand: ParsableCommand {
     static func main() {
         // A pipe that closes and a file that may not grow come back as errors of the write.
         for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
+        LostMap.endsProcess()
         do {
             var command = try parseAsRoot()
             try command.run()

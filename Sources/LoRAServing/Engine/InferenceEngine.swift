@@ -95,6 +95,11 @@ public final class InferenceEngine: Sendable {
 
     public var load: Load { board.load }
 
+    /// Why the engine ended by itself; nil while it works. Such an engine refuses everything: start the process again.
+    public var failure: String? {
+        if case .failed(let reason) = board.refusal { reason } else { nil }
+    }
+
     /// Takes no more requests and returns when the last one ended, or all are ended after `timeout`.
     public func drain(timeout: Duration) async {
         board.refuseMore()

@@ -78,6 +78,8 @@ final class RequestBoard: Sendable {
         news.signal()
     }
 
+    var refusal: InferenceEngine.Refusal? { state.withLock { $0.refusal } }
+
     var isBusy: Bool { state.withLock { !$0.running.isEmpty || $0.queue.count > 0 } }
 
     var load: InferenceEngine.Load {
