@@ -34,7 +34,7 @@ final class RequestBoard: Sendable {
 
     init(_ limits: InferenceEngine.Limits) {
         sequences = limits.sequences
-        state = Mutex(State(queue: FairQueue(maximum: limits.waiting, maximumPerTenant: limits.waitingPerTenant)))
+        state = Mutex(State(queue: FairQueue(limit: limits.waiting, limitPerTenant: limits.waitingPerTenant)))
     }
 
     // MARK: The callers' side
@@ -45,7 +45,7 @@ final class RequestBoard: Sendable {
         let result = state.withLock { state -> Result<Int, InferenceEngine.Refusal> in
             if let refusal = state.refusal { return .failure(refusal) }
             let posting = Posting(number: state.nextNumber, request: request, reader: reader)
-            guard state.queue.append(posting, tenant: request.tenant) else {
+            do { try state.queue.append(posting, tenant: request.tenant) } catch {
                 let turns = Double(state.queue.count) / Double(sequences)
                 return .failure(.queueFull(retryAfter: max(1, min(60, Int((turns * state.meanSeconds).rounded(.up))))))
             }
@@ -80,7 +80,7 @@ final class RequestBoard: Sendable {
 
     var refusal: InferenceEngine.Refusal? { state.withLock { $0.refusal } }
 
-    var isBusy: Bool { state.withLock { !$0.running.isEmpty || $0.queue.count > 0 } }
+    var isBusy: Bool { state.withLock { !$0.running.isEmpty || !$0.queue.isEmpty } }
 
     var load: InferenceEngine.Load {
         state.withLock { state in
@@ -98,7 +98,7 @@ final class RequestBoard: Sendable {
     /// - Parameter isBusy: whether requests are running.
     func awaitNews(isBusy: Bool) -> News {
         while news.wait(timeout: .now()) == .success {}
-        let isIdle = !isBusy && state.withLock { $0.queue.count == 0 && !$0.isClosed }
+        let isIdle = !isBusy && state.withLock { $0.queue.isEmpty && !$0.isClosed }
         if isIdle { news.wait() }
         return state.withLock { state in
             if state.isClosed { return .close }
@@ -110,7 +110,7 @@ final class RequestBoard: Sendable {
     /// The next request that shall run.
     func take() -> Posting? {
         state.withLock { state in
-            guard let posting = state.queue.popNext() else { return nil }
+            guard let posting = state.queue.popNext()?.element else { return nil }
             state.running[posting.number] = posting.request
             return posting
         }
@@ -124,7 +124,8 @@ final class RequestBoard: Sendable {
     /// A request has ended after `seconds`.
     func end(_ number: Int, seconds: Double) {
         state.withLock { state in
-            state.running[number] = nil
+            guard let request = state.running.removeValue(forKey: number) else { return }
+            state.queue.finish(tenant: request.tenant)
             state.withdrawn.remove(number)
             state.meanSeconds += (seconds - state.meanSeconds) / 16
         }
@@ -134,9 +135,7 @@ final class RequestBoard: Sendable {
     func endWaiting(_ refusal: InferenceEngine.Refusal) {
         let waiting = state.withLock { state -> [Posting] in
             state.refusal = refusal
-            var postings: [Posting] = []
-            while let posting = state.queue.popNext() { postings.append(posting) }
-            return postings
+            return state.queue.remove { _ in true }
         }
         for posting in waiting { posting.reader.finish(throwing: refusal) }
     }

@@ -69,8 +69,9 @@ final class RunningSequence {
         generated += 1
         pending = [token]
         if endIDs.contains(token) { return finish(.stop) }
-        emit(text.append(token, scored: scored(token, logits)))
-        if text.isStopped { return finish(.stop) }
+        let piece = text.append(token, score: score(logits, token))
+        emit(piece)
+        if piece.isStopped { return finish(.stop) }
         if generated == request.maximumTokens { finish(.length) }
     }
 
@@ -100,12 +101,10 @@ final class RunningSequence {
 
     // MARK: Log-probabilities
 
-    private func scored(_ token: Int32, _ logits: UnsafeBufferPointer<Float>) -> ScoredToken? {
+    private func score(_ logits: UnsafeBufferPointer<Float>, _ token: Int32) -> ReplyText.Score? {
         guard let count = request.alternatives else { return nil }
         let probabilities = TokenProbabilities(logits)
-        return ScoredToken(
-            text: "", bytes: tokenizer.bytes(of: token), logprob: probabilities.logprob(of: token),
-            alternatives: alternatives(probabilities, count))
+        return .init(logprob: probabilities.logprob(of: token), alternatives: probabilities.mostLikely(count))
     }
 
     private func scored(promptToken token: Int32, _ logits: UnsafeBufferPointer<Float>?) -> ScoredToken {
