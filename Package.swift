@@ -148,6 +148,7 @@ let package = Package(
             name: "LoRAServingTests",
             dependencies: [
                 "LoRAServing", "LoRAModel", "LoRAText", "LoRAFormats",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HummingbirdTesting", package: "hummingbird"),
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
