@@ -92,7 +92,7 @@ serve-check: build base .build/openai ## Ask a live server everything through Op
 	PYTHONPATH=.build/openai $(WITH_SERVER) python3 Scripts/serve_check.py {url}
 
 .build/openai:
-	@python3 -m pip install --quiet --target $@.new openai==$(OPENAI) && mv $@.new $@
+	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target $@.new openai==$(OPENAI) && mv $@.new $@
 
 serve-faults: build base ## Signals, lost clients, hostile requests and files, against a live server
 	python3 Scripts/serve_faults.py $(LORA) $(BASE) adapters/smart-home.lora
