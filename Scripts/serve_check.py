@@ -56,8 +56,11 @@ class Target:
         parts = urllib.parse.urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.netloc, timeout=60)
-        connection.request(method, path, body, {
-            "Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **(headers or {})})
+        try:
+            connection.request(method, path, body, {
+                "Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **(headers or {})})
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # The server may answer a request before it has read all of it.
         reply = connection.getresponse()
         text = reply.read()
         connection.close()

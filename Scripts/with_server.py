@@ -27,8 +27,8 @@ class Server:
         self.command = [lora, "serve-adapter", "--base", base, "--adapters", adapters, "--port", "0", *options]
         keys = os.path.join(self.folder, "keys.yaml")
         self.key = subprocess.run(
-            [lora, "serve-adapter", "--base", base, "--adapters", adapters, "--keys", keys, "--new-key", "operations"],
-            check=True, capture_output=True, text=True).stdout.split()[-1]
+            [lora, "serve-adapter", "--keys", keys, "--new-key", "operations"], check=True, capture_output=True,
+            text=True).stdout.split()[-1]
         allow_everything(keys)
         self.command += ["--keys", keys]
         self.start()
@@ -75,8 +75,11 @@ class Server:
             body = json.dumps(body).encode()
         connection = self.connection(timeout)
         try:
-            connection.request(method, path, body, {
-                "Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **(headers or {})})
+            try:
+                connection.request(method, path, body, {
+                    "Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **(headers or {})})
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # The server may answer a request before it has read all of it.
             reply = connection.getresponse()
             reply.data = reply.read()
             return reply
