@@ -13,6 +13,7 @@ let package = Package(
             name: "bench",
             dependencies: [
                 "CCeilings",
+                .product(name: "LoRAConversion", package: "lora"),
                 .product(name: "LoRAFormats", package: "lora"),
                 .product(name: "LoRAModel", package: "lora"),
                 .product(name: "LoRAText", package: "lora"),

@@ -92,10 +92,10 @@ LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, flo
 
 /// The columns of y from 32-blocks decoded in registers, then what is left of K, padded with zeros.
 LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
-                                    const uint8_t *W, size_t M, size_t N, size_t K) {
+                                    const uint8_t *W, size_t M, size_t N, size_t K, int add) {
     const size_t element = bytes / 32, whole = K / 32 * 32, left = K - whole;
     const size_t W_bytes = left ? K * element : whole / (type >= LORA_Q4_K && type <= LORA_Q6_K ? 256 : 32) * bytes;
-    LORA_NAME(matrix)(type, bytes, y, y_stride, x, K, W, W_bytes, M, N, whole, 0);
+    LORA_NAME(matrix)(type, bytes, y, y_stride, x, K, W, W_bytes, M, N, whole, add);
     if (left == 0) return;
     for (size_t m = 0; m < M; m += MOST_ROWS) {
         size_t rows = M - m < MOST_ROWS ? M - m : MOST_ROWS;
@@ -111,19 +111,19 @@ LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, fl
 }
 
 static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *x, const void *W, lora_type type,
-                                        size_t M, size_t N, size_t K) {
+                                        size_t M, size_t N, size_t K, int add) {
     switch (type) {
-    case LORA_F32: LORA_NAME(decoded)(LORA_F32, 128, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_F16: LORA_NAME(decoded)(LORA_F16, 64, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_BF16: LORA_NAME(decoded)(LORA_BF16, 64, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q4_0: LORA_NAME(decoded)(LORA_Q4_0, 18, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q4_1: LORA_NAME(decoded)(LORA_Q4_1, 20, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q8_0: LORA_NAME(decoded)(LORA_Q8_0, 34, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q5_0: LORA_NAME(decoded)(LORA_Q5_0, 22, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q5_1: LORA_NAME(decoded)(LORA_Q5_1, 24, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q4_K: LORA_NAME(decoded)(LORA_Q4_K, 144, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q5_K: LORA_NAME(decoded)(LORA_Q5_K, 176, y, y_stride, x, W, M, N, K); return 0;
-    case LORA_Q6_K: LORA_NAME(decoded)(LORA_Q6_K, 210, y, y_stride, x, W, M, N, K); return 0;
+    case LORA_F32: LORA_NAME(decoded)(LORA_F32, 128, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_F16: LORA_NAME(decoded)(LORA_F16, 64, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_BF16: LORA_NAME(decoded)(LORA_BF16, 64, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q4_0: LORA_NAME(decoded)(LORA_Q4_0, 18, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q4_1: LORA_NAME(decoded)(LORA_Q4_1, 20, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q8_0: LORA_NAME(decoded)(LORA_Q8_0, 34, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q5_0: LORA_NAME(decoded)(LORA_Q5_0, 22, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q5_1: LORA_NAME(decoded)(LORA_Q5_1, 24, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q4_K: LORA_NAME(decoded)(LORA_Q4_K, 144, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q5_K: LORA_NAME(decoded)(LORA_Q5_K, 176, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q6_K: LORA_NAME(decoded)(LORA_Q6_K, 210, y, y_stride, x, W, M, N, K, add); return 0;
     }
     return -1;
 }
@@ -134,26 +134,9 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 
 #include "half.h"
 #include "lora_kernels.h"
+#include "quantized_types.h"
 
 enum { STRIP = 64 };  // rows of W at a time
-
-/// The weights of one block, 0 for an unknown type.
-static size_t block_of(lora_type type) {
-    switch (type) {
-    case LORA_F32:
-    case LORA_F16:
-    case LORA_BF16: return 1;
-    case LORA_Q4_0:
-    case LORA_Q4_1:
-    case LORA_Q5_0:
-    case LORA_Q5_1:
-    case LORA_Q8_0: return 32;
-    case LORA_Q4_K:
-    case LORA_Q5_K:
-    case LORA_Q6_K: return 256;
-    }
-    return 0;
-}
 
 #define LORA_FILE "quantized_product.c"
 #include "variants.h"
@@ -161,10 +144,10 @@ static size_t block_of(lora_type type) {
 LORA_DISPATCH(quantized_product);
 
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
-                           size_t K) {
-    size_t block = block_of(type);
+                           size_t K, int add) {
+    size_t block = weights_of_block(type);
     if (block == 0 || K % block != 0) return -1;
-    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, M, N, K);
+    return LORA_CALL(quantized_product)(y, y_stride, x, W, type, M, N, K, add);
 }
 
 #endif

@@ -45,7 +45,7 @@ extension KernelTests {
 
         func product(_ x: [Float], _ W: [UInt8], _ format: Format, M: Int, N: Int, K: Int, stride: Int) -> [Float] {
             var y = [Float](repeating: 7, count: M * stride)
-            #expect(lora_quantized_product(&y, stride, x, W, format.type, M, N, K) == 0)
+            #expect(lora_quantized_product(&y, stride, x, W, format.type, M, N, K, 0) == 0)
             return y
         }
 
@@ -79,14 +79,88 @@ extension KernelTests {
             }
         }
 
+        func roundedProduct(
+            _ x: [Float], _ W: [UInt8], _ format: Format, M: Int, N: Int, K: Int, stride: Int, adds: Bool = false
+        ) -> [Float] {
+            var y = [Float](repeating: 7, count: M * stride)
+            var rows = [UInt16](repeating: .max, count: lora_grouped_rows_count(M, K))
+            lora_group_rows_bf16(&rows, x, M, K)
+            #expect(lora_quantized_product_bf16(&y, stride, rows, W, format.type, M, N, K, adds ? 1 : 0) == 0)
+            return y
+        }
+
+        /// What bf16 holds of values.
+        func rounded(_ values: [Float]) -> [Float] {
+            var halves = [UInt16](repeating: 0, count: values.count)
+            var floats = values
+            lora_f32_to_bf16(&halves, values, values.count)
+            lora_bf16_to_f32(&floats, halves, values.count)
+            return floats
+        }
+
+        @Test("in bf16 it agrees with the product of what was rounded", arguments: Variant.all, formats)
+        func roundedReference(variant: Variant, format: Format) {
+            variant.use {
+                let sizes = format.block == 1 ? [1, 7, 33, 100] : format.block == 32 ? [32, 96, 2080] : [256, 2304]
+                for K in sizes {
+                    for (M, N) in [(1, 1), (1, 9), (2, 70), (4, 11), (7, 5), (13, 7), (33, 4)] {
+                        let W = weights(format, N: N, K: K, seed: UInt64(K + N))
+                        var numbers = Numbers(UInt64(M))
+                        let x = numbers.floats(M * K)
+                        var halves = [UInt16](repeating: 0, count: N * K)
+                        #expect(lora_dequantize_bf16(&halves, W, format.type, N * K) == 0)
+                        var values = [Float](repeating: .nan, count: N * K)
+                        lora_bf16_to_f32(&values, halves, N * K)
+                        var expected = [Double](repeating: 0, count: M * N)
+                        lora_reference_product(&expected, doubles(rounded(x)), 0, doubles(values), 1, 1, M, N, K)
+                        let spread = roundedProduct(x, W, format, M: M, N: N, K: K, stride: N + 2)
+                        let (y, intact) = gathered(spread, width: N, stride: N + 2, gap: 7)
+                        #expect(intact)
+                        let magnitude = values.reduce(0.0) { max($0, abs(Double($1))) }
+                        let limit = tolerance(terms: K) * magnitude * Double(K).squareRoot()
+                        for (a, b) in zip(y, expected) { #expect(abs(Double(a) - b) <= limit, "\(M) \(N) \(K)") }
+                        let sum = roundedProduct(x, W, format, M: M, N: N, K: K, stride: N, adds: true)
+                        #expect(sum == y.map { 7 + $0 }, "\(M) \(N) \(K)")
+                    }
+                }
+            }
+        }
+
+        @Test("a row's bits depend neither on the number of rows nor on the others", arguments: Variant.all, formats)
+        func independence(variant: Variant, format: Format) {
+            variant.use {
+                // A row that is longer than what is kept of decoded weights, and its remainder where there may be one.
+                let sizes = format.block == 1 ? [100, 8211] : [768, 8448]
+                for K in sizes {
+                    let (most, N) = (33, 11)
+                    let W = weights(format, N: N, K: K, seed: UInt64(K))
+                    var numbers = Numbers(5)
+                    let x = numbers.floats(most * K)
+                    let products = [product, { roundedProduct($0, $1, $2, M: $3, N: $4, K: $5, stride: $6) }]
+                    for product in products {
+                        let alone = (0..<most).map {
+                            product(Array(x[$0 * K..<($0 + 1) * K]), W, format, 1, N, K, N)
+                        }
+                        for M in K < 1000 ? Array(2...most) : [2, 5, 16, most] {
+                            let first = most - M  // so that a row has another place in its group each time
+                            let y = product(Array(x[(first * K)...]), W, format, M, N, K, N)
+                            #expect(y == Array(alone[first...].joined()), "\(M) rows of \(K)")
+                        }
+                    }
+                }
+            }
+        }
+
         @Test("an unknown type and a part of a block are refused", arguments: Variant.all)
         func unknown(variant: Variant) {
             variant.use {
                 var y: [Float] = [0]
                 let x = [Float](repeating: 0, count: 32)
-                #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32) == -1)
+                #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
+                #expect(lora_quantized_product_bf16(&y, 1, [], x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
                 for format in QuantizedProduct.formats where format.block > 1 {
-                    #expect(lora_quantized_product(&y, 1, x, x, format.type, 1, 1, format.block - 1) == -1)
+                    #expect(lora_quantized_product(&y, 1, x, x, format.type, 1, 1, format.block - 1, 0) == -1)
+                    #expect(lora_quantized_product_bf16(&y, 1, [], x, format.type, 1, 1, format.block - 1, 0) == -1)
                 }
             }
         }

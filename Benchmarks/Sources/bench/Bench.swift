@@ -3,11 +3,11 @@ import CCeilings
 import Foundation
 import LoRAModel
 
-/// Measures training against what the machine can do, ceilings and work in the same run.
+/// Measures training and serving against what the machine can do, ceilings and work in the same run.
 @main
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure training as a fraction of what this machine can do at best.",
+        abstract: "Measure training and serving as a fraction of what this machine can do at best.",
         discussion: "Stop everything else first. Exits with 1 when a threshold does not hold.")
 
     @Option(help: "The base model.") var base = "models/base.bin"
@@ -35,16 +35,19 @@ struct Bench: ParsableCommand {
         }
     }
 
-    private var planned: [Workload] { growth ? Growth.workloads(threads: threads) : Workload.measured }
+    private var planned: [Workload] {
+        growth ? Growth.workloads(threads: threads) : Workload.measured + Workload.served
+    }
 
     func run() throws {
         if let worker { return try work(worker) }
         let thresholds = growth ? [] : try Threshold.read(thresholds)
         let workloads = planned.filter { $0.compute.isSupported && (only.isEmpty || only.contains($0.name)) }
-        var arguments = ["--base", base, "--data", data, "--threads", "\(threads)"]
+        var arguments = ["--data", data, "--threads", "\(threads)"]
         if let steps = steps ?? (growth ? 3 : nil) { arguments += ["--steps", "\(steps)"] }
         var session = Session(
-            configuration: try BaseModel(path: base).configuration, threads: threads, workerArguments: arguments)
+            configuration: try BaseModel(path: base).configuration, threads: threads,
+            bases: try ConvertedBases(of: base), workerArguments: arguments)
         // Starting up is measured with the base in the page cache.
         _ = try Data(contentsOf: URL(fileURLWithPath: base))
         let bandwidth = ceiling_read(threads, 0.3)
@@ -62,13 +65,17 @@ struct Bench: ParsableCommand {
     }
 
     private func work(_ name: String) throws {
-        let workloads = Workload.measured + Growth.workloads(threads: 64)
+        let workloads = Workload.measured + Workload.served + Growth.workloads(threads: 64)
         guard let workload = workloads.first(where: { $0.name == name }) else {
             throw ValidationError("no workload \(name)")
         }
-        let worker = Worker(
-            workload: workload, base: base, data: data, threads: workload.threads ?? threads,
-            steps: min(workload.steps, steps ?? .max))
-        FileHandle.standardOutput.write(try JSONEncoder().encode(worker.run()))
+        let (threads, steps) = (workload.threads ?? threads, min(workload.steps, steps ?? .max))
+        let measurement =
+            if workload.servedTokens != nil {
+                try ServingWorker(workload: workload, base: base, threads: threads, steps: steps).run()
+            } else {
+                try Worker(workload: workload, base: base, data: data, threads: threads, steps: steps).run()
+            }
+        FileHandle.standardOutput.write(try JSONEncoder().encode(measurement))
     }
 }

@@ -16,6 +16,8 @@ struct Ceiling: Codable {
     /// GFLOP/s over all shapes, each as often as in a block.
     let rowMajor: Double
     let blocked: Double
+    /// GB/s from memory.
+    let readBandwidth: Double
 
     /// Rows that each thread multiplies: its half of a pass of 1,024 on two cores.
     static let rowsPerThread = 512
@@ -34,6 +36,7 @@ struct Ceiling: Codable {
         self.shapes = shapes
         rowMajor = Self.mean(shapes, \.rowMajor)
         blocked = Self.mean(shapes, \.blocked)
+        readBandwidth = ceiling_read(threads, seconds)
     }
 
     /// All operations by all seconds: the harmonic mean, weighted by the shapes' operations.

@@ -1,7 +1,7 @@
 /// A number that a run has, by the name that reports and thresholds use.
 enum Figure: String, Codable, CaseIterable {
     case tokensPerSecond, fastestTokensPerSecond, gigaflopsPerSecond
-    case ceiling, blockedCeiling, ceilingDrift, ofCeiling, ofBlockedCeiling
+    case ceiling, blockedCeiling, ceilingDrift, ofCeiling, ofBlockedCeiling, readBandwidth, ofBandwidth
     case stepSeconds, forwardSeconds, lossSeconds, backwardSeconds, optimizerSeconds, dataSeconds
     case secondsToFirstStep, secondsToFirstStepEnd, peakMegabytes
 
@@ -19,6 +19,8 @@ enum Figure: String, Codable, CaseIterable {
         case .ceilingDrift: abs(run.after.rowMajor / run.before.rowMajor - 1)
         case .ofCeiling: performed.map { $0 / run.ceiling }
         case .ofBlockedCeiling: performed.map { $0 / run.blockedCeiling }
+        case .readBandwidth: run.readBandwidth
+        case .ofBandwidth: measurement.gigabytesPerToken.map { $0 * step.tokensPerSecond / run.readBandwidth }
         case .stepSeconds: step.seconds
         case .forwardSeconds: step.forward
         case .lossSeconds: step.loss

@@ -25,6 +25,13 @@ struct Floor {
         queryElements = blocks * Q
     }
 
+    /// GFLOP of a prompt's forward pass with the head at its last token: 2 operations for each weight, and 4 for each
+    /// pair and element of a query.
+    func prefillGigaflops(_ tokens: Int) -> Double {
+        let length = Double(tokens)
+        return (2 * blockWeights * length + 2 * headWeights + 2 * queryElements * length * length) * 1e-9
+    }
+
     /// GFLOP for each token of `examples`, those of a step.
     func gigaflopsPerToken(_ examples: [Example]) -> Double {
         let tokens = Double(examples.reduce(0) { $0 + $1.tokens.count })

@@ -15,6 +15,8 @@ struct Measurement: Codable {
     }
 
     let workload: String
+    /// Whether it is serving that was measured: phases of a step are then not told apart.
+    var isServing = false
     /// The library that multiplies matrices.
     let engine: String
     let threads: Int
@@ -32,6 +34,8 @@ struct Measurement: Codable {
     /// Of the floor. Nil for rows: those that begin alike share the rows of that prefix and nothing is computed after
     /// the last supervised token, so there are tokens that cost nothing.
     let gigaflopsPerToken: Double?
+    /// Of weights, for decoding alone.
+    var gigabytesPerToken: Double?
 
     private var bySpeed: [Step] { steps.dropFirst().sorted { $0.tokensPerSecond < $1.tokensPerSecond } }
     /// The slower of the two in the middle where their number is even.
@@ -50,4 +54,6 @@ struct Run: Codable {
 
     var ceiling: Double { (before.rowMajor + after.rowMajor) / 2 }
     var blockedCeiling: Double { (before.blocked + after.blocked) / 2 }
+    /// GB/s.
+    var readBandwidth: Double { (before.readBandwidth + after.readBandwidth) / 2 }
 }

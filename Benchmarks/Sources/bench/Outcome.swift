@@ -7,6 +7,7 @@ struct Outcome: Encodable {
 
     mutating func add(_ run: Run) { runs.append(run) }
 
+    var isServing: Bool { runs.contains { $0.measurement.isServing } }
     var recomputes: Bool { runs.contains { $0.measurement.recomputes } }
 
     /// The median over the runs.

@@ -23,7 +23,8 @@ struct Report: Encodable {
             The machine drifts, so each run has ceilings of its own: the mean of one measured before it and one after it.
             Where these two lie apart (drift), something else ran. Figures are medians over the runs, each of its median
             step. The floor of a token is 4 operations for each weight, and attention; real rows have no such fraction,
-            for the tokens that all rows of a batch begin with are computed once.
+            for the tokens that all rows of a batch begin with are computed once. Decoding reads all weights once for a
+            token of every stream: its limit is the memory. That of prefill is 2 operations for each weight, and attention.
 
             \(Outcome.tables(outcomes))
 
@@ -71,6 +72,19 @@ extension Outcome {
         ("runs x steps", { "\($0.runs.count) x \(($0.runs.first?.measurement.steps.count ?? 1) - 1)" }),
     ]
 
+    private static let serving: [Column] = [
+        ("serving", { $0.workload }),
+        ("tokens/s", { format($0[.tokensPerSecond], digits: 0) }),
+        ("fastest", { format($0[.fastestTokensPerSecond], digits: 0) }),
+        ("GB/s", { format($0[.readBandwidth], digits: 1) }),
+        ("of it", { percent($0[.ofBandwidth]) }),
+        ("GFLOP/s", { format($0[.ceiling], digits: 0) }),
+        ("of it", { percent($0[.ofCeiling]) }),
+        ("drift", { percent($0[.ceilingDrift]) }),
+        ("peak MB", { format($0[.peakMegabytes], digits: 0) }),
+        ("runs x steps", { "\($0.runs.count) x \(($0.runs.first?.measurement.steps.count ?? 1) - 1)" }),
+    ]
+
     private static let seconds: [Column] = [
         ("seconds", { $0.workload }),
         ("step", { format($0[.stepSeconds], digits: 3) }),
@@ -83,10 +97,10 @@ extension Outcome {
         ("to its end", { format($0[.secondsToFirstStepEnd], digits: 2) }),
     ]
 
-    /// What was reached, and below it where the time went.
+    /// What training reached, below it where the time went, and what serving reached.
     static func tables(_ outcomes: [Outcome]) -> String {
-        [speed, seconds].map { columns in
-            let rows = outcomes.map { outcome in columns.map { $0.cell(outcome) } }
+        [(speed, false), (seconds, false), (serving, true)].map { columns, isServing in
+            let rows = outcomes.filter { $0.isServing == isServing }.map { outcome in columns.map { $0.cell(outcome) } }
             return TextTable(header: columns.map(\.title), rows: rows).text
         }.joined(separator: "\n\n")
     }

@@ -5,31 +5,36 @@ import LoRAModel
 struct Session {
     let configuration: ModelConfiguration
     let threads: Int
-    /// What every worker is told beside its workload.
+    private let bases: ConvertedBases
+    /// What every worker is told beside its workload and its base.
     let workerArguments: [String]
     /// By the workload's name.
     private(set) var outcomes: [String: Outcome] = [:]
 
-    init(configuration: ModelConfiguration, threads: Int, workerArguments: [String]) {
+    init(
+        configuration: ModelConfiguration, threads: Int, bases: ConvertedBases, workerArguments: [String]
+    ) {
         self.configuration = configuration
         self.threads = threads
+        self.bases = bases
         self.workerArguments = workerArguments
     }
 
     mutating func run(_ workload: Workload) throws {
         FileHandle.standardError.write(Data("running \(workload.name)\n".utf8))
         let threads = workload.threads ?? threads
+        let base = try bases.path(workload.type)
         let before = Ceiling(configuration, workload.compute, threads: threads)
-        let measurement = try measure(workload)
+        let measurement = try measure(workload, base: base)
         let after = Ceiling(configuration, workload.compute, threads: threads)
         outcomes[workload.name, default: Outcome(workload: workload.name)]
             .add(Run(measurement: measurement, before: before, after: after))
     }
 
-    private func measure(_ workload: Workload) throws -> Measurement {
+    private func measure(_ workload: Workload, base: String) throws -> Measurement {
         let process = Process()
         process.executableURL = Bundle.main.executableURL
-        process.arguments = ["--worker", workload.name] + workerArguments
+        process.arguments = ["--worker", workload.name, "--base", base] + workerArguments
         let pipe = Pipe()
         process.standardOutput = pipe
         try process.run()

@@ -1,3 +1,4 @@
+import LoRAFormats
 import LoRAModel
 
 /// One thing to measure, as data alone. Its name says all of it, so a worker is told the name.
@@ -7,6 +8,10 @@ struct Workload {
         case random(examples: Int, length: Int)
         /// Real rows in the order of the file, only answers supervised.
         case rows(perStep: Int)
+        /// Serving: a token of each stream at a time, the streams taking turns at so many adapters (0: none).
+        case decode(streams: Int, adapters: Int)
+        /// Serving: the tokens of one prompt in one pass.
+        case prefill(length: Int)
     }
 
     enum Targets: String {
@@ -24,6 +29,8 @@ struct Workload {
     }
 
     var data: Data
+    /// What the base's matrices are converted to; nil leaves the base as it is.
+    var type: GGUFTensorType?
     var compute = Compute.best
     var rank = 8
     var targets = Targets.attention
@@ -36,10 +43,14 @@ struct Workload {
             switch data {
             case .random(let examples, let length): "\(examples)x\(length)"
             case .rows: "smart-home"
+            case .decode(let streams, 0): "decode-\(streams)"
+            case .decode(let streams, let adapters): "decode-\(streams)-adapters\(adapters)"
+            case .prefill(let length): "prefill-\(length)"
             }
         let plain = rank == 8 && targets == .attention
         let parts = [
-            work, compute.rawValue, plain ? nil : "rank\(rank)", targets == .attention ? nil : targets.rawValue,
+            work, type?.name.lowercased(), compute.rawValue, plain ? nil : "rank\(rank)",
+            targets == .attention ? nil : targets.rawValue,
             threads.map { "threads\($0)" },
         ]
         return parts.compactMap(\.self).joined(separator: "-")
@@ -55,7 +66,16 @@ struct Workload {
         switch data {
         case .random(_, let length) where length > 4096: 1
         case .random(let examples, let length): examples * length > 1024 ? 3 : 7
-        case .rows: 11
+        case .rows, .decode, .prefill: 11
+        }
+    }
+
+    /// Tokens of a step of serving; nil for training.
+    var servedTokens: Int? {
+        switch data {
+        case .random, .rows: nil
+        case .decode(let streams, _): streams * ServingWorker.stepLength
+        case .prefill(let length): length
         }
     }
 
@@ -71,4 +91,12 @@ struct Workload {
         Workload(data: .random(examples: 1, length: 2048), compute: .bf16),
         Workload(data: .random(examples: 1, length: 8192), compute: .bf16),
     ]
+
+    /// What `bench` measures of serving: the base as it is, and converted.
+    static let served: [Workload] = [nil, .q8_0, .bf16].flatMap { type in
+        [
+            Data.decode(streams: 1, adapters: 0), .decode(streams: 16, adapters: 0),
+            .decode(streams: 16, adapters: 16), .prefill(length: 512),
+        ].map { Workload(data: $0, type: type) }
+    }
 }

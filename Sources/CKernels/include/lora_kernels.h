@@ -225,11 +225,19 @@ typedef enum lora_type {
 int lora_dequantize(float *out, const void *blocks, lora_type type, size_t n);
 /// The same, rounded to bf16 (nearest, ties to even).
 int lora_dequantize_bf16(uint16_t *out, const void *blocks, lora_type type, size_t n);
-/// y (M,N) overwritten, rows y_stride apart: x (M,K) times the transpose of W (N,K) in its stored type, for few rows:
-/// each weight is read once. f32 accumulation, in an order that does not depend on M. K up to 65536 (whole blocks).
-/// Returns 0, or -1 for an unknown type or a part of a block in K.
+/// y (M,N), rows y_stride apart, overwritten, or added to where `add`: x (M,K) times the transpose of W (N,K) in its
+/// stored type, for few rows: each weight is read once. f32 accumulation, in an order that does not depend on M. K up to
+/// 65536 (whole blocks). Returns 0, or -1 for an unknown type or a part of a block in K.
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
-                           size_t K);
+                           size_t K, int add);
+/// The same with operands rounded to bf16, made for AVX512_BF16: x as lora_group_rows_bf16 writes it, weights as
+/// lora_dequantize_bf16 rounds them.
+int lora_quantized_product_bf16(float *y, size_t y_stride, const uint16_t *x, const void *W, lora_type type, size_t M,
+                                size_t N, size_t K, int add);
+/// out (lora_grouped_rows_count(M,K)) overwritten with x (M,K), rounded, for lora_quantized_product_bf16: in groups of
+/// rows, each (K/32,rows,32), padded with zeros. The size of a group depends on M.
+void lora_group_rows_bf16(uint16_t *out, const float *x, size_t M, size_t K);
+size_t lora_grouped_rows_count(size_t M, size_t K);
 
 #pragma clang assume_nonnull end
 

@@ -89,7 +89,6 @@ struct BlockForward {
     func projectQueriesKeysValues(_ index: Int, positions: [Int32], seals: Bool) {
         let (block, slot) = (model.blocks[index], activations.slot(index))
         let buffer = activations.queryKeyValue
-        let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
         let weights = weights(block.queryKeyValue, expansions.queryKeyValue)
         lowRank.prepare(index)
         forEachChunk(positions.count) { rows, thread in
@@ -99,10 +98,8 @@ struct BlockForward {
                 input, block.attentionNorm, activations.attentionScales(index) + first, rows, thread: thread,
                 keepsValues: weights.areStored || attentionReadsValues(index))
             multiply(y, stride: buffer.width, normalized, rows: rows.count, weights, thread: thread)
-            let x = normalized.view()
-            lowRank.add(.queryProjection, index, y, buffer.width, x, rows, thread: thread)
-            lowRank.add(.keyProjection, index, y + Q, buffer.width, x, rows, thread: thread)
-            lowRank.add(.valueProjection, index, y + Q + KV, buffer.width, x, rows, thread: thread)
+            addBranches(
+                Self.queryKeyValueTargets, index, y, buffer.width, normalized.view(), rows, thread: thread)
             finishProjections(index, y, rows, thread: thread)
             rotate(y, positions, rows)
             if seals { buffer.seal(slot, rows: rows) }
@@ -128,8 +125,8 @@ struct BlockForward {
         multiply(
             y, stride: tape.width, attention.values(attentionSlot, row: first),
             attention.operand(attentionSlot, row: first), rows: rows.count, weights, thread: thread, accumulate: false)
-        lowRank.add(
-            .outputProjection, index, y, tape.width, attention.view(attentionSlot, row: first), rows, thread: thread)
+        addBranches(
+            Self.outputTargets, index, y, tape.width, attention.view(attentionSlot, row: first), rows, thread: thread)
         addBias(model.blocks[index].attentionOutputBias, y, stride: tape.width, rows: rows.count)
         for row in 0..<rows.count {
             if rounds {
@@ -170,9 +167,7 @@ struct BlockForward {
             workspaces[thread].middle, block.feedForwardNorm, activations.feedForwardScales(index) + first, rows,
             thread: thread, keepsValues: weights.areStored || feedForwardReadsValues(index))
         multiply(y, stride: 2 * F, normalized, rows: rows.count, weights, thread: thread)
-        let x = normalized.view()
-        lowRank.add(.gateProjection, index, y, 2 * F, x, rows, thread: thread)
-        lowRank.add(.upProjection, index, y + F, 2 * F, x, rows, thread: thread)
+        addBranches(Self.gateUpTargets, index, y, 2 * F, normalized.view(), rows, thread: thread)
         return y
     }
 
@@ -190,8 +185,8 @@ struct BlockForward {
         }
         output.update(from: workspaces[thread].middle, count: rows.count * C)
         multiply(output, stride: C, activated, rows: rows.count, weights, thread: thread, accumulate: true)
-        lowRank.add(
-            .downProjection, index, output, C, onto: workspaces[thread].middle, activated.view(), rows, thread: thread)
+        addBranches(
+            Self.downTargets, index, output, C, onto: workspaces[thread].middle, activated.view(), rows, thread: thread)
     }
 
     // MARK: Steps of a chunk
@@ -269,6 +264,30 @@ struct BlockForward {
         }
     }
 
+    /// The branches of projections that read the same x and whose outputs stand side by side in y. All threads share
+    /// those of a pass over stored blocks, where one thread has all rows.
+    private func addBranches(
+        _ targets: [TargetModule], _ index: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        onto: UnsafePointer<Float>? = nil, _ x: ActivationRows, _ rows: Range<Int>, thread: Int
+    ) {
+        if product.readsStored {
+            lowRank.addTogether(
+                targets, index, y, yStride, onto: onto, x, rows, configuration: configuration, pool: pool)
+        } else {
+            var column = 0
+            for target in targets {
+                lowRank.add(target, index, y + column, yStride, onto: onto, x, rows, thread: thread)
+                column += target.shape(in: configuration).outputs
+            }
+        }
+    }
+
+    // Kept, so that a step takes no memory for them.
+    private static let queryKeyValueTargets: [TargetModule] = [.queryProjection, .keyProjection, .valueProjection]
+    private static let outputTargets: [TargetModule] = [.outputProjection]
+    private static let gateUpTargets: [TargetModule] = [.gateProjection, .upProjection]
+    private static let downTargets: [TargetModule] = [.downProjection]
+
     private func forEachChunk(_ T: Int, _ body: (_ rows: Range<Int>, _ thread: Int) -> Void) {
         if product.readsStored { return body(0..<T, 0) }
         pool.forEachRowChunk(T, body)
@@ -289,13 +308,20 @@ protocol LowRankPlan {
     func add(
         _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
         onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, thread: Int)
+
+    /// The same for projections that read the same x and whose outputs stand side by side in y, by all threads.
+    func addTogether(
+        _ targets: [TargetModule], _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>,
+        configuration: ModelConfiguration, pool: ThreadPool)
 }
 
 extension LowRankPlan {
-    func add(
-        _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ x: ActivationRows,
-        _ rows: Range<Int>, thread: Int
+    func addTogether(
+        _ targets: [TargetModule], _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>,
+        configuration: ModelConfiguration, pool: ThreadPool
     ) {
-        add(target, block, y, yStride, onto: nil, x, rows, thread: thread)
+        preconditionFailure("a plan for training shares rows, not branches")
     }
 }

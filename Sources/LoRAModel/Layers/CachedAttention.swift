@@ -20,17 +20,28 @@ struct CachedAttention {
         let sequence: Sequence
         let first: Int
         let count: Int
-        let head: Int
+        let keyValueHead: Int
+        /// Query heads of the key/value head.
+        let heads: Range<Int>
     }
 
     /// Appends the rows' keys and values to their caches (not yet counted there) and writes `activations.attention`.
     func forward(_ block: Int, sequences: [Sequence]) {
         append(block, sequences: sequences)
-        let tasks = sequences.flatMap { sequence in
-            stride(from: 0, to: sequence.count, by: Self.queryBlock).flatMap { first in
-                (0..<configuration.headCount).map { head in
-                    let count = min(Self.queryBlock, sequence.count - first)
-                    return Task(sequence: sequence, first: first, count: count, head: head)
+        let (K, share) = (configuration.keyValueHeadCount, configuration.headCount / configuration.keyValueHeadCount)
+        var tasks: [Task] = []
+        for sequence in sequences {
+            for first in stride(from: 0, to: sequence.count, by: Self.queryBlock) {
+                let count = min(Self.queryBlock, sequence.count - first)
+                for keyValueHead in 0..<K {
+                    let heads = keyValueHead * share..<(keyValueHead + 1) * share
+                    // The heads of one row share the keys; of more rows, each head has enough to do.
+                    for part in count == 1 ? [heads] : heads.map({ $0..<$0 + 1 }) {
+                        tasks.append(
+                            Task(
+                                sequence: sequence, first: first, count: count, keyValueHead: keyValueHead, heads: part)
+                        )
+                    }
                 }
             }
         }
@@ -53,17 +64,24 @@ struct CachedAttention {
         let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
         let row = task.sequence.start + task.first
         let first = task.sequence.cache.count + task.first
-        let end = first + task.count
-        let keyValueHead = task.head / (configuration.headCount / configuration.keyValueHeadCount)
-        let cache = task.sequence.cache
-        withUnsafeTemporaryAllocation(of: lora_key_span.self, capacity: cache.spanCount(upTo: end)) { spans in
-            cache.fill(spans, block: block, column: keyValueHead * D, upTo: end)
-            guard let spans = spans.baseAddress else { return }
-            lora_attention_forward(
-                output.values() + row * output.width + task.head * D, output.width,
-                activations.logsumexp(block, head: task.head) + row,
-                input.values() + row * input.width + task.head * D, input.width, spans, cache.spanCount(upTo: end),
-                cache.stride, first, task.count, D, 1 / Float(D).squareRoot())
+        let (cache, end, scale) = (task.sequence.cache, first + task.count, 1 / Float(D).squareRoot())
+        let spanCount = cache.spanCount(upTo: end)
+        let out = output.values() + row * output.width + task.heads.lowerBound * D
+        let queries = input.values() + row * input.width + task.heads.lowerBound * D
+        withUnsafeTemporaryAllocation(of: lora_key_span.self, capacity: spanCount) { buffer in
+            cache.fill(buffer, block: block, column: task.keyValueHead * D, upTo: end)
+            guard let spans = buffer.baseAddress else { return }
+            withUnsafeTemporaryAllocation(of: Float.self, capacity: max(task.count, task.heads.count)) { logsumexp in
+                guard let logsumexp = logsumexp.baseAddress else { return }
+                if task.count == 1 {
+                    lora_attention_decode(
+                        out, logsumexp, queries, spans, spanCount, cache.stride, first, task.heads.count, D, scale)
+                } else {
+                    lora_attention_forward(
+                        out, output.width, logsumexp, queries, input.width, spans, spanCount, cache.stride, first,
+                        task.count, D, scale)
+                }
+            }
         }
     }
 }

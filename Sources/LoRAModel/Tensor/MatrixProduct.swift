@@ -32,7 +32,7 @@ final class MatrixProduct {
     var readsStored = false
     private let engines: [OneDNNProduct]
     private let packs: Bool
-    /// Rows on their way into an expanded matrix, and sums of a direct product.
+    /// Rows on their way into an expanded matrix; the first, operands of a direct product.
     private let scratch: [UnsafeMutableRawPointer]
 
     /// Rows are padded to this, so that few shapes of product occur.
@@ -178,25 +178,32 @@ final class MatrixProduct {
 
     // MARK: Few rows
 
+    /// Whether operands of direct products are rounded: not where a pass of many rows ends with a few, as those may
+    /// have the precision of f32 for little.
+    private var roundsDirectly: Bool { readsStored && compute == .bf16 && Compute.best == .bf16 }
+
     /// y (M, N), rows `stride` apart, overwritten or added to: x (M, K) in f32 times the stored blocks of W (N, K), by
     /// all threads.
     func forwardDirectly(
         _ y: UnsafeMutablePointer<Float>, stride: Int, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
         accumulate: Bool = false
     ) {
-        pool.forEachRange(of: W.rows, multiple: 16) { share, thread in
-            // A sum needs a place for its second term: the scratch holds the share's products.
-            precondition(!accumulate || M * share.count <= Self.scratchCount, "\(M) × \(share.count) direct products")
-            let sums = floats(scratch[thread])
+        let (rounds, rounded) = (roundsDirectly, halves(scratch[0]))
+        if rounds {
+            let count = lora_grouped_rows_count(M, W.columns)
+            precondition(count <= 2 * Self.scratchCount, "\(M) × \(W.columns) operands of a direct product")
+            lora_group_rows_bf16(rounded, x, M, W.columns)
+        }
+        pool.forEachRange(of: W.rows, multiple: 16) { share, _ in
             W.forEachPart(in: share) { part, rows, at in
-                let weights = part.bytes + rows.lowerBound * part.rowBytes
-                let (out, outStride) = accumulate ? (sums + at, share.count) : (y + share.lowerBound + at, stride)
-                let status = lora_quantized_product(
-                    out, outStride, x, weights, part.kernelType, M, rows.count, W.columns)
+                let (out, weights) = (y + share.lowerBound + at, part.bytes + rows.lowerBound * part.rowBytes)
+                let (type, N, K, adds) = (part.kernelType, rows.count, W.columns, Int32(accumulate ? 1 : 0))
+                let status =
+                    rounds
+                    ? lora_quantized_product_bf16(out, stride, rounded, weights, type, M, N, K, adds)
+                    : lora_quantized_product(out, stride, x, weights, type, M, N, K, adds)
                 precondition(status == 0, "no kernel multiplies \(part.type)")
             }
-            guard accumulate else { return }
-            for row in 0..<M { lora_add(y + row * stride + share.lowerBound, sums + row * share.count, share.count) }
         }
     }
 }
