@@ -101,7 +101,7 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
         .testTarget(
-            name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels"], exclude: ["Goldens"],
+            name: "LoRAFormatsTests", dependencies: ["LoRAFormats", "CKernels", "TestSupport"], exclude: ["Goldens"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "LoRATextTests", dependencies: ["LoRAText", "LoRAFormats"], exclude: ["Goldens"],
@@ -112,7 +112,7 @@ let package = Package(
         .testTarget(
             name: "LoRAModelTests",
             dependencies: [
-                "LoRAModel", "LoRAFormats", "CKernels", "CAllocations",
+                "LoRAModel", "LoRAFormats", "CKernels", "CAllocations", "TestSupport",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],
@@ -121,7 +121,7 @@ let package = Package(
         .testTarget(
             name: "LoRATrainingTests",
             dependencies: [
-                "LoRATraining", "LoRAModel", "LoRAText", "LoRAFormats",
+                "LoRATraining", "LoRAModel", "LoRAText", "LoRAFormats", "TestSupport",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],

@@ -1,5 +1,6 @@
 import CKernels
 import LoRAFormats
+import TestSupport
 import Testing
 
 // One test at a time: the CPU variant is the process's.
@@ -8,19 +9,21 @@ struct DequantizeTests {
     static let variants = [LORA_CPU_PORTABLE, LORA_CPU_AVX2, LORA_CPU_AVX512, LORA_CPU_AVX512_BF16]
 
     /// Runs `body` under every variant that this machine can run, and puts the best one back.
-    private func withEveryVariant(_ body: (lora_cpu) throws -> Void) rethrows {
+    private func withEveryVariant(_ body: (lora_cpu) throws -> Void) async throws {
+        let lock = try await VariantLock.exclusiveWhenFree()
+        defer { lock.release() }
         defer { lora_cpu_use(lora_cpu_best()) }
         for variant in Self.variants where lora_cpu_use(variant) == 0 { try body(variant) }
     }
 
     @Test("values equal the gguf package's bit for bit", arguments: GGUFTensorType.allCases)
-    func values(type: GGUFTensorType) throws {
+    func values(type: GGUFTensorType) async throws {
         let blocks = try Support.golden("\(type.name).blocks")
         let expected = try Support.golden("\(type.name).values").withUnsafeBytes {
             Array($0.bindMemory(to: UInt32.self))
         }
         #expect(blocks.count / type.blockBytes * type.blockSize == expected.count)
-        try withEveryVariant { variant in
+        try await withEveryVariant { variant in
             // Every whole number of blocks: the last may take another path than the ones before.
             for count in [expected.count, type.blockSize, 7 * type.blockSize] {
                 var values = [Float](repeating: .nan, count: count + 1)
@@ -32,11 +35,11 @@ struct DequantizeTests {
     }
 
     @Test("bf16 is the nearest, ties to even", arguments: GGUFTensorType.allCases)
-    func bf16(type: GGUFTensorType) throws {
+    func bf16(type: GGUFTensorType) async throws {
         let blocks = try Support.golden("\(type.name).blocks")
         let values = try Support.golden("\(type.name).values").withUnsafeBytes { Array($0.bindMemory(to: UInt32.self)) }
         let expected = values.map { bits in UInt16((UInt64(bits) + 0x7FFF + UInt64(bits >> 16 & 1)) >> 16) }
-        try withEveryVariant { variant in
+        try await withEveryVariant { variant in
             var rounded = [UInt16](repeating: 0xFFFF, count: values.count + 1)
             try #require(lora_dequantize_bf16(&rounded, blocks, lora_type(type.rawValue), values.count) == 0)
             #expect(Array(rounded.dropLast()) == expected, "variant \(variant.rawValue)")

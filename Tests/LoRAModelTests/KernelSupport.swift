@@ -1,5 +1,6 @@
 import CKernels
 import Foundation
+import TestSupport
 import Testing
 
 /// All kernel tests: one after the other, because the variant in use is global to the process.
@@ -21,10 +22,8 @@ struct Variant: Sendable, CustomTestStringConvertible {
     /// Runs `body` with this variant, then goes back to the best. All test targets run in one process: those that compare
     /// bits hold a shared lock on the directory of all tests (`VariantLock`).
     func use(_ body: () throws -> Void) rethrows {
-        let package = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        let lock = open(package.path, O_RDONLY | O_CLOEXEC)
-        #expect(lock >= 0 && flock(lock, LOCK_EX) == 0)
-        defer { close(lock) }
+        let lock = VariantLock.exclusive()
+        defer { lock.release() }
         #expect(lora_cpu_use(cpu) == 0)
         defer { _ = lora_cpu_use(lora_cpu_best()) }
         try body()

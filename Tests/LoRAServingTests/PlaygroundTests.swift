@@ -7,9 +7,9 @@ import Testing
 @Suite("The page")
 struct PlaygroundTests {
     /// What is between `<tag>` and `</tag>`, each time.
-    private func contents(of tag: String) -> [Substring] {
-        Playground.html.split(separator: "<\(tag)>", omittingEmptySubsequences: false).dropFirst().compactMap {
-            $0.firstRange(of: "</\(tag)>").map { end in $0[..<end.lowerBound] }
+    private func contents(of tag: String) -> [String] {
+        Playground.html.components(separatedBy: "<\(tag)>").dropFirst().map {
+            $0.components(separatedBy: "</\(tag)>")[0]
         }
     }
 

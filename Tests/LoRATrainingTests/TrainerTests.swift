@@ -1,4 +1,5 @@
 import LoRAModel
+import TestSupport
 import Testing
 
 @testable import LoRATraining
@@ -83,7 +84,7 @@ struct TrainerTests {
 
     @Test("Gradients longer than the maximum are scaled to it; 0 is no maximum")
     func clipping() throws {
-        let lock = VariantLock()
+        let lock = VariantLock.shared()
         defer { lock.release() }
         // AdamW's first step is the same for every gradient but for epsilon, so the second tells them apart.
         func train(_ maximum: Float) throws -> (norms: [Double], values: [Float]) {
@@ -106,7 +107,7 @@ struct TrainerTests {
 
     @Test("A loss that is no number stops training and leaves the adapter as it was")
     func diverged() throws {
-        let lock = VariantLock()
+        let lock = VariantLock.shared()
         defer { lock.release() }
         let adapter = adapter()
         try withTrainer(adapter) { trainer in
@@ -138,7 +139,7 @@ struct TrainerTests {
 
     @Test("The same run gives the same adapter bit for bit, with dropout by its seed")
     func reproducible() throws {
-        let lock = VariantLock()
+        let lock = VariantLock.shared()
         defer { lock.release() }
         func train(dropout: Float, seed: UInt64) throws -> ([Double], [Float]) {
             let adapter = adapter()

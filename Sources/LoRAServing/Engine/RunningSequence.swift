@@ -88,8 +88,9 @@ final class RunningSequence {
     }
 
     private func finish(_ reason: FinishReason) {
-        emit(text.finish())
-        posting.reader.yield(.finished(reason, completionTokens: generated))
+        let rest = text.finish()
+        emit(rest)
+        posting.reader.yield(.finished(rest.isStopped ? .stop : reason, completionTokens: generated))
         posting.reader.finish()
         isDone = true
     }
