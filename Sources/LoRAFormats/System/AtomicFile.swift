@@ -18,10 +18,12 @@ public struct AtomicFile: ~Copyable {
     private var isCommitted = false
 
     /// Creates the temporary file.
+    /// - Parameter permissions: of a file where there is none yet, less what the process' mask takes off. One that is
+    ///   replaced keeps its own.
     /// - Throws: `FormatError` when the path is a directory or its directory does not exist or cannot be written.
-    public init(path: String) throws {
+    public init(path: String, permissions: UInt32 = 0o666) throws {
         (self.path, directory, temporaryPath, descriptor) = try FormatError.locating(in: path) {
-            () throws(FormatError) in try Self.create(for: path)
+            () throws(FormatError) in try Self.create(for: path, permissions)
         }
     }
 
@@ -77,29 +79,29 @@ public struct AtomicFile: ~Copyable {
 
     /// Writes `bytes` to `path` in one go.
     /// - Throws: `FormatError`; the old file is then still in place.
-    public static func write(_ bytes: [UInt8], to path: String) throws {
-        var file = try AtomicFile(path: path)
+    public static func write(_ bytes: [UInt8], to path: String, permissions: UInt32 = 0o666) throws {
+        var file = try AtomicFile(path: path, permissions: permissions)
         try file.write(bytes)
         try file.commit()
     }
 
     /// Writes the UTF-8 of `text` to `path` in one go.
     /// - Throws: `FormatError`; the old file is then still in place.
-    public static func write(_ text: String, to path: String) throws {
-        try write(Array(text.utf8), to: path)
+    public static func write(_ text: String, to path: String, permissions: UInt32 = 0o666) throws {
+        try write(Array(text.utf8), to: path, permissions: permissions)
     }
 
     // MARK: Parts
 
     private static func create(
-        for path: String
+        for path: String, _ permissions: UInt32
     ) throws(FormatError) -> (path: String, directory: String, temporaryPath: String, descriptor: Int32) {
         let (target, mode) = try examine(path)
         let directory = directory(of: target)
         let name = ".lora-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
         let temporaryPath = directory == "/" ? "/" + name : "\(directory)/\(name)"
         let descriptor = try SystemCall.check("cannot write in the directory '\(directory)'") {
-            open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
+            open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, permissions)
         }
         // A file that is replaced keeps its permissions; where the file system has none, this fails and may.
         if let mode { _ = fchmod(descriptor, mode) }
@@ -131,7 +133,7 @@ public struct AtomicFile: ~Copyable {
         }
     }
 
-    private static func directory(of path: String) -> String {
+    static func directory(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
