@@ -132,5 +132,7 @@ extension Node {
     var line: Int { mark?.line ?? 1 }
 
     /// Whether nothing was written.
-    var isNothing: Bool { scalar.map { $0.style == .plain && ["", "~", "null"].contains($0.string) } ?? false }
+    var isNothing: Bool {
+        scalar.map { $0.style == .plain && ["", "~", "null", "Null", "NULL"].contains($0.string) } ?? false
+    }
 }
