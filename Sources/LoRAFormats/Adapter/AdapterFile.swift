@@ -31,6 +31,10 @@ public struct AdapterFile: Sendable {
 
     /// SHA-256 of all that decides what the adapter computes: two files with this in common answer alike.
     public var contentDigest: String {
+        Self.contentDigest(configuration: configuration, tensorDigest: tensorDigest)
+    }
+
+    static func contentDigest(configuration: AdapterConfiguration, tensorDigest: String) -> String {
         let text = configuration.json.serialized(sortedKeys: true) + tensorDigest
         return Array(text.utf8).withUnsafeBytes { Digest.hexadecimal(of: $0) }
     }
@@ -70,17 +74,13 @@ public struct AdapterFile: Sendable {
         return try FormatError.relocating(in: path) { try read(archive, maximumTensors: maximumTensors) }
     }
 
-    static func read(_ archive: ZipArchive, maximumTensors: Int) throws -> AdapterFile {
-        func entry(_ name: String, limit: Int) throws -> OwnedBytes {
-            guard let entry = archive.entry(named: name) else {
-                let found = archive.entries.prefix(5).map { FormatError.quoted($0.name) }.joined(separator: ", ")
-                throw FormatError("no entry '\(name)' (found \(found)); this is no adapter")
-            }
-            return try archive.read(entry, limit: limit)
-        }
-        let configuration = try entry(configurationName, limit: maximumConfiguration)
-        let record = try entry(recordName, limit: maximumRecord)
-        let tensors = try entry(tensorsName, limit: maximumTensors)
+    /// Reads a `.lora` file that is open already.
+    /// - Parameter maximumTensors: The most bytes of tensors that are read.
+    /// - Throws: `FormatError` with what is wrong in it.
+    public static func read(_ archive: ZipArchive, maximumTensors: Int = maximumTensors) throws -> AdapterFile {
+        let configuration = try archive.readAdapterEntry(configurationName, limit: maximumConfiguration)
+        let record = try archive.readAdapterEntry(recordName, limit: maximumRecord)
+        let tensors = try archive.readAdapterEntry(tensorsName, limit: maximumTensors)
         return try withExtendedLifetime((configuration, record)) {
             try AdapterFile(
                 configuration: configuration.bytes, record: record.bytes,

@@ -20,8 +20,11 @@ public struct ZipArchive: Sendable {
 
     /// Reads an archive that is in memory.
     /// - Throws: `FormatError` with the byte offset or the entry.
-    public init(_ bytes: [UInt8]) throws {
-        let memory = OwnedBytes(bytes)
+    public init(_ bytes: [UInt8]) throws { try self.init(OwnedBytes(bytes)) }
+
+    /// Reads an archive that is in memory.
+    /// - Throws: `FormatError` with the byte offset or the entry.
+    public init(_ memory: OwnedBytes) throws {
         entries = try ZipDirectory(reading: memory.bytes).entries
         storage = .owned(memory)
     }

@@ -9,13 +9,28 @@ public final class AdapterSnapshot: Sendable {
     public let digest: String
     /// Resolved for the base (`AdapterParameters.resolved(for:pool:)`).
     public let parameters: AdapterParameters
+    private let residency: AdapterResidency?
 
-    public init(name: String, digest: String, parameters: AdapterParameters) {
+    public convenience init(name: String, digest: String, parameters: AdapterParameters) {
+        self.init(name: name, digest: digest, parameters: parameters, residency: nil)
+    }
+
+    /// - Parameter residency: counts the snapshot as long as it lives.
+    init(name: String, digest: String, parameters: AdapterParameters, residency: AdapterResidency?) {
         self.name = name
         self.digest = digest
         self.parameters = parameters
+        self.residency = residency
+        residency?.enter(bytes: residentBytes)
     }
 
+    deinit { residency?.leave(bytes: residentBytes) }
+
     /// Bytes of its matrices.
-    public var residentBytes: Int { parameters.layout.parameterCount * MemoryLayout<Float>.stride }
+    public var residentBytes: Int { parameters.layout.residentBytes }
+}
+
+extension AdapterLayout {
+    /// Bytes of an adapter's matrices in memory.
+    var residentBytes: Int { parameterCount * MemoryLayout<Float>.stride }
 }
