@@ -48,8 +48,8 @@ struct DequantizeTests {
     }
 
     @Test("a NaN stays one in bf16")
-    func notANumber() {
-        withEveryVariant { variant in
+    func notANumber() async throws {
+        try await withEveryVariant { variant in
             let values: [UInt32] = [0x7F80_0001, 0xFFFF_FFFF, 0x7FC0_0000]
             var rounded = [UInt16](repeating: 0, count: 3)
             #expect(lora_dequantize_bf16(&rounded, values, LORA_F32, 3) == 0)
