@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 
 @main
-struct LoRACommand: ParsableCommand {
+struct LoRACommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lora",
         abstract: "Trains, checks and runs LoRA adapters of one frozen base model, on ordinary CPUs.",
@@ -14,18 +14,18 @@ struct LoRACommand: ParsableCommand {
         version: toolVersion,
         subcommands: [
             TrainCommand.self, EvalCommand.self, GenerateCommand.self, InspectCommand.self, TokenizeCommand.self,
-            ImportCommand.self, ExportCommand.self, MergeCommand.self, UnmergeCommand.self,
+            ImportCommand.self, ExportCommand.self, MergeCommand.self, UnmergeCommand.self, ServeAdapterCommand.self,
         ])
 
     /// Runs the command that the arguments name. A failure is one line on standard error, whatever a file or a template
     /// put into its text; wrong usage is explained by the argument parser.
-    static func main() {
+    static func main() async {
         // A pipe that closes and a file that may not grow come back as errors of the write.
         for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
         LostMap.endsProcess()
         do {
             var command = try parseAsRoot()
-            try command.run()
+            if var server = command as? any AsyncParsableCommand { try await server.run() } else { try command.run() }
         } catch {
             guard exitCode(for: error) == .failure, !(error is ExitCode) else { exit(withError: error) }
             Console.fail(message(for: error))
