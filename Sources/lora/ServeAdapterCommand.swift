@@ -95,7 +95,7 @@ struct ServeAdapterCommand: AsyncParsableCommand {
     }
 }
 
-extension Logger.Level: ExpressibleByArgument {}
+extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 /// A time: `30s`, `5m`, `1.5h`, `500ms`, or seconds without a unit.
 struct TimeSpan: ExpressibleByArgument {
