@@ -1,4 +1,4 @@
-import ArgumentParser
+public import ArgumentParser
 import Foundation
 public import Logging
 import LoRAFormats
@@ -71,7 +71,7 @@ struct ServeAdapterCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        if let newKey, let keys { return Console.print(try AccessControl.makeKey(id: newKey, in: keys)) }
+        if let newKey, let keys { return try makeKey(newKey, in: keys) }
         guard let base, let adapters else { return }
         let exporter = PrometheusExporter()
         let level = common.quiet ? max(logLevel, .warning) : logLevel
@@ -86,9 +86,16 @@ struct ServeAdapterCommand: AsyncParsableCommand {
         let server = try InferenceServer(options, exporter: exporter, logger: Logger(label: "lora"))
         try await server.run { Console.note("listening on \($0)") }
     }
+
+    private func makeKey(_ name: String, in keys: String) throws {
+        Console.print(try AccessControl.makeKey(id: name, in: keys))
+        if !common.quiet {
+            Console.note("added to \(keys); name its adapters there, then send SIGHUP to a running server")
+        }
+    }
 }
 
-extension Logger.Level: ExpressibleByArgument {}
+extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 /// A time: `30s`, `5m`, `1.5h`, `500ms`, or seconds without a unit.
 struct TimeSpan: ExpressibleByArgument {

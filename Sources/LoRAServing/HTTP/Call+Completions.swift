@@ -57,6 +57,7 @@ extension Generation {
             case .finished(let reason, _): finishes[answer] = reason
             }
         }
+        finish()
         let answers = texts.indices.map { index in
             ReplyFormat.Answer(
                 text: texts[index], logprobs: logprobs(tokens[index]), finish: finishes[index])
@@ -109,6 +110,7 @@ extension Generation {
             case .finished(let reason, _): try await write(reply.closing(answer, finish: reason))
             }
         }
+        finish()
         if request.includesUsage { try await write(reply.usagePart(usage)) }
     }
 

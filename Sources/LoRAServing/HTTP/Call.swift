@@ -31,16 +31,24 @@ struct Call: Sendable {
         if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > limit {
             throw APIError.bodyTooLarge(limit: limit)
         }
-        var bytes: [UInt8] = []
-        for try await part in request.body {
-            guard bytes.count + part.readableBytes <= limit else { throw APIError.bodyTooLarge(limit: limit) }
-            bytes.append(contentsOf: part.readableBytesView)
-        }
+        let bytes = try await bytes(limit: limit)
         guard !bytes.isEmpty else { throw APIError.badRequest("the body is empty; send a JSON object") }
         do {
             return try JSONValue(parsing: bytes)
         } catch let error as FormatError {
             throw APIError.badRequest(error.message, code: "invalid_json")
+        }
+    }
+
+    private func bytes(limit: Int) async throws(APIError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var parts = request.body.makeAsyncIterator()
+        while true {
+            let part: ByteBuffer?
+            do { part = try await parts.next() } catch { throw .badRequest("the body breaks off", code: "broken_body") }
+            guard let part else { return bytes }
+            guard bytes.count + part.readableBytes <= limit else { throw .bodyTooLarge(limit: limit) }
+            bytes.append(contentsOf: part.readableBytesView)
         }
     }
 }

@@ -8,6 +8,9 @@ final class Connections: Sendable {
 
     init(limits: HTTPLimits) { self.limits = limits }
 
+    /// Connections that are served.
+    var count: Int { open.withLock { $0.count } }
+
     /// The connection of a channel that is served; nil for one that never was, as in tests without sockets.
     func connection(of channel: any Channel) -> Connection? { open.withLock { $0[ObjectIdentifier(channel)] } }
 

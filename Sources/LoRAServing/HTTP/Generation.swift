@@ -25,6 +25,7 @@ final class Generation: Sendable {
         var answers: [Answer]
         var firstText: ContinuousClock.Instant?
         var outcome = "cancelled"
+        var isFinished = false
 
         struct Answer {
             var cachedTokens = 0
@@ -146,7 +147,14 @@ final class Generation: Sendable {
 
     // MARK: End
 
-    private func finish() {
+    /// Ends the admission and says what became of the request. It comes before the reply's last bytes, so that a client
+    /// that has them may send its next request.
+    func finish() {
+        let isFirst = counts.withLock { counts in
+            defer { counts.isFinished = true }
+            return !counts.isFinished
+        }
+        guard isFirst else { return }
         let usage = usage
         admission.finish(tokens: usage.prompt + usage.completion)
         call.serving.metrics.generationTokens.increment(by: usage.completion)

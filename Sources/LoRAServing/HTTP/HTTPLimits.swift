@@ -10,9 +10,9 @@ public struct HTTPLimits: Sendable {
     /// Answers to one prompt (`n`).
     public var choices = 16
     /// Prompts of one request.
-    public var prompts = 128
-    /// Answers of one request: prompts times `n`.
-    public var answers = 128
+    public var prompts = 64
+    /// Answers of one request: prompts times `n`. No more than one tenant may have waiting, or none would ever begin.
+    public var answers = 64
     /// Tokens of an answer when the request does not say.
     public var defaultTokens = 4096
     /// Texts that end an answer, and bytes of each.

@@ -44,7 +44,6 @@ public final class InferenceServer: Sendable {
 
     private let options: Options
     private let serving: ServingContext
-    private let pool: ThreadPool
     private let listener: Listener
     private let logger: Logger
 
@@ -57,7 +56,7 @@ public final class InferenceServer: Sendable {
         let access = try options.keys.map { try AccessControl(path: $0) } ?? .open
         let model = try BaseModel(path: options.base)
         let tokenizer = try Tokenizer(gguf: model.file)
-        pool = ThreadPool(count: options.threads)
+        let pool = ThreadPool(count: options.threads)
         var limits = InferenceEngine.Limits(positions: model.configuration.contextLength)
         limits.sequences = options.sequences
         serving = ServingContext(
@@ -119,7 +118,9 @@ public final class InferenceServer: Sendable {
             if !serving.isDraining { throw listener.explained(error) }
             logger.warning("connections were cut", metadata: ["error": "\(error)"])
         }
-        pool.shutdown()
+        // Ending the process under a running step would end in the arithmetic's libraries.
+        await serving.engine.drain(timeout: .zero)
+        for _ in 0..<100 where serving.engine.load.running > 0 { try? await Task.sleep(for: .milliseconds(20)) }
     }
 
     /// The framework's own lines say nothing that the routes' do not.

@@ -22,11 +22,19 @@ struct RefusalTests {
                 #expect(reply.headers[.retryAfter] == retryAfter)
                 #expect(!reply.text.contains("the base changed"))
             }
-            // What cannot compute any more is neither alive nor ready.
-            let states = [
-                try await client.send(.get, "/health").status, try await client.send(.get, "/ready").status,
-            ]
-            #expect(states == (status == 500 ? [503, 503] : [200, 200]))
+        }
+    }
+
+    @Test("What cannot compute any more is neither alive nor ready")
+    func failed() async throws {
+        var server = TestServer()
+        server.engine = ScriptedEngine(failure: "the base's file changed")
+        try await server.run { client in
+            for path in ["/health", "/ready"] {
+                let reply = try await client.send(.get, path)
+                #expect(reply.status == 503)
+                #expect(reply.error?["code"]?.stringValue == "engine_failed")
+            }
         }
     }
 
@@ -112,9 +120,11 @@ struct RefusalTests {
         try await TestServer().run { client in
             _ = try await client.chat(model: "a-office")
             let rows = try await client.send(.get, "/lora-adapters", key: "secret-admin").json.arrayValue ?? []
-            #expect(rows.compactMap { $0["id"]?.intValue } == [0, 1, 2, 3])
-            #expect(rows.compactMap { $0["path"]?.stringValue } == TestServer.names.map { $0 + ".lora" })
-            #expect(rows.compactMap { $0["scale"]?.doubleValue } == [1, 1, 1, 1])
+            #expect(rows.compactMap { $0["id"]?.intValue } == [0, 1, 2, 3, 4])
+            #expect(
+                rows.compactMap { $0["path"]?.stringValue } == TestServer.names.map { $0 + ".lora" } + ["b-rejected"])
+            #expect(rows.compactMap { $0["scale"]?.doubleValue } == [1, 1, 1, 1, 0])
+            #expect(rows.last?["failure"]?.stringValue == "the ZIP directory is cut short")
             #expect(rows.compactMap { $0["requests"]?.intValue } == [0, 1, 0, 0])
             #expect(rows.first?["version"]?.stringValue == String(ScriptedAdapters.digest("a-home").prefix(12)))
         }

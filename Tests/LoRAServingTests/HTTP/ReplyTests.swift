@@ -1,9 +1,12 @@
 import Foundation
 import HTTPTypes
 import LoRAFormats
+import LoRAModel
+import LoRAText
 import Testing
 
 @testable import LoRAServing
+
 
 @Suite("Replies")
 struct ReplyTests {

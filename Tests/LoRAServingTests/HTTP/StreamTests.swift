@@ -1,8 +1,10 @@
 import HTTPTypes
 import LoRAFormats
+import LoRAModel
 import Testing
 
 @testable import LoRAServing
+
 
 @Suite("Streams")
 struct StreamTests {

@@ -10,17 +10,19 @@ final class ScriptedEngine: GenerationSource {
 
     let limits: InferenceEngine.Limits
     let load: InferenceEngine.Load
+    let failure: String?
     private let script: Script
     /// Answers stay open after their events.
     private let neverEnds: Bool
     private let state = Mutex<(requests: [GenerationRequest], ended: Int)>(([], 0))
 
     init(
-        positions: Int = 256, load: InferenceEngine.Load = .init(), neverEnds: Bool = false,
+        positions: Int = 256, load: InferenceEngine.Load = .init(), failure: String? = nil, neverEnds: Bool = false,
         script: @escaping Script = ScriptedEngine.hello
     ) {
         limits = InferenceEngine.Limits(positions: positions)
         self.load = load
+        self.failure = failure
         self.neverEnds = neverEnds
         self.script = script
     }
@@ -81,6 +83,7 @@ final class ScriptedEngine: GenerationSource {
 /// Adapters that a test tells of.
 final class ScriptedAdapters: AdapterSource {
     let entries: [AdapterStore.Entry]
+    let rejected = ["b-rejected": "the ZIP directory is cut short"]
     private let state = Mutex<[String]>([])
 
     init(_ names: [String]) { entries = names.map(Self.entry) }
@@ -92,7 +95,7 @@ final class ScriptedAdapters: AdapterSource {
 
     private static func entry(_ name: String) -> AdapterStore.Entry {
         AdapterStore.Entry(
-            name: name, digest: digest(name), rank: 8, fileBytes: 1234, isLoaded: true, isPinned: false,
+            name: name, path: name + ".lora", digest: digest(name), rank: 8, fileBytes: 1234, isLoaded: true, isPinned: false,
             published: .now, publishedTime: 1_700_000_000, swaps: 2, failure: nil)
     }
 
