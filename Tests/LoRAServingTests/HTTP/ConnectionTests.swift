@@ -186,7 +186,7 @@ struct ConnectionTests {
     func addresses(host: String, isTaken: Bool) {
         var options = InferenceServer.Options(base: "", adapters: "")
         options.host = host
-        #expect((try? Listener(options)) != nil == isTaken)
+        #expect(((try? Listener(options)) != nil) == isTaken)
         options.keys = "keys.yaml"
         #expect((try? Listener(options)) != nil)
     }
