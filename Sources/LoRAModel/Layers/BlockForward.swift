@@ -62,17 +62,18 @@ struct BlockForward {
 
     /// From the input of block `index` to that of the next, for T rows at `positions`. `attend` reads the rotated
     /// queries, keys and values and writes `activations.attention`: sealed where `attendsSealed`, as a tape holds them,
-    /// else in f32.
+    /// or where `activations.attendsInHalves`, else in f32.
     func run(_ index: Int, positions: [Int32], attendsSealed: Bool, attend: () -> Void) {
         let (block, T) = (model.blocks[index], positions.count)
         projectQueriesKeysValues(index, positions: positions, seals: attendsSealed)
+        activations.attendsInHalves = product.multipliesHalves && !product.readsStored
         attend()
         let output = weights(block.attentionOutput, expansions.attentionOutput)
         let gateUp = weights(block.gateUp, expansions.gateUp)
         let down = weights(block.down, expansions.down)
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
-            if attendsSealed {
+            if attendsSealed || activations.attendsInHalves {
                 if lowRank.readsValues(.outputProjection, index) { activations.attention.open(slot, rows: rows) }
             } else {
                 activations.attention.seal(slot, rows: rows)
