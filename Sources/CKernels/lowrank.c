@@ -93,26 +93,25 @@ static void LORA_NAME(lowrank_up)(float *y, size_t y_stride, const float *h, con
 #if LORA_LANES == 16
 /// The sums of the 16 runs of `run` = 4, 8 or 16 lanes that `run` vectors hold one after another.
 LORA_INLINE floats LORA_NAME(sums_of_runs)(const int run, floats v[16]) {
-    int count = run;
     if (run == 16) {
 #pragma clang loop unroll(full)
-        for (int i = 0; i < 8; i++)
-            v[i] = __builtin_shufflevector(v[2 * i], v[2 * i + 1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-                   __builtin_shufflevector(v[2 * i], v[2 * i + 1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-        count = 8;
+        for (int i = 0; i < 8; i++) {
+            floats a = v[2 * i], b = v[2 * i + 1];
+            v[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+                   __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+        }
     }
     if (run >= 8) {
 #pragma clang loop unroll(full)
-        for (int i = 0; i < 4; i++)
-            v[i] = __builtin_shufflevector(v[2 * i], v[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-                   __builtin_shufflevector(v[2 * i], v[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
-        count = 4;
+        for (int i = 0; i < 4; i++) {
+            floats a = v[2 * i], b = v[2 * i + 1];
+            v[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                   __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+        }
     }
-    (void)count;
     floats twos[2];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < 2; i++)
-        twos[i] = v_even(v[2 * i], v[2 * i + 1]) + v_odd(v[2 * i], v[2 * i + 1]);
+    for (int i = 0; i < 2; i++) twos[i] = v_even(v[2 * i], v[2 * i + 1]) + v_odd(v[2 * i], v[2 * i + 1]);
     return v_even(twos[0], twos[1]) + v_odd(twos[0], twos[1]);
 }
 
@@ -140,7 +139,7 @@ LORA_INLINE void LORA_NAME(up_runs)(const int run, float *y, size_t y_stride, co
 #pragma clang loop unroll(full)
                 for (int i = 0; i < run; i++) {
                     const float *row = run == 16 ? B + (size_t)i * r + j : B + i * 16;
-                    __builtin_prefetch(row + 1024);
+                    __builtin_prefetch(row + AHEAD);
                     sums[i] += own * v_load(row);
                 }
             }
@@ -247,6 +246,7 @@ enum {
     STRIP = 64,              // columns of dB^T at a time
     STEP = 512,              // columns of dy at a time
     ROWS = 64,               // rows of x or dy at a time, which stay in the cache for all ranks
+    AHEAD = 2304,            // floats: A of the next projection follows B, and its first rows are read side by side
 };
 
 #define LORA_FILE "lowrank.c"
