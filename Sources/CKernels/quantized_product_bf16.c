@@ -5,6 +5,7 @@
 #ifdef LORA_LANES
 
 #include "quantized_blocks.h"
+#include "round.h"
 
 #ifdef LORA_HAS_BF16
 #define DECODED 1  // vectors of 32 decoded weights
@@ -271,11 +272,26 @@ static int LORA_NAME(quantized_product_bf16)(float *y, size_t y_stride, const ui
 #undef CASE
 }
 
+static void LORA_NAME(group_rows_bf16)(uint16_t *out, const float *x, size_t M, size_t K) {
+    const size_t rows = rows_of_group(M), blocks = (K + 31) / 32, left = K % 32;
+    for (size_t m = 0; m < M; m += rows, out += rows * blocks * 32)
+        for (size_t i = 0; i < rows; i++) {
+            uint16_t *to = out + i * 32;
+            const float *from = x + (m + i) * K;
+            for (size_t b = 0; b < blocks; b++, to += rows * 32, from += 32) {
+                if (m + i < M && (b + 1 < blocks || left == 0)) {
+                    round_to_bf16(to, from, 32);
+                } else {
+                    __builtin_memset(to, 0, 32 * sizeof *to);
+                    if (m + i < M) round_to_bf16(to, from, left);
+                }
+            }
+        }
+}
+
 #undef DECODED
 
 #else
-
-#include <string.h>
 
 #include "half.h"
 #include "lora_kernels.h"
@@ -294,6 +310,7 @@ static size_t rows_of_group(size_t M) { return M == 1 ? 1 : M <= 4 ? 4 : ROWS; }
 #define LORA_FILE "quantized_product_bf16.c"
 #include "variants.h"
 
+LORA_DISPATCH(group_rows_bf16);
 LORA_DISPATCH(quantized_product_bf16);
 
 size_t lora_grouped_rows_count(size_t M, size_t K) {
@@ -302,15 +319,7 @@ size_t lora_grouped_rows_count(size_t M, size_t K) {
 }
 
 void lora_group_rows_bf16(uint16_t *out, const float *x, size_t M, size_t K) {
-    size_t group = rows_of_group(M), blocks = (K + 31) / 32;
-    for (size_t m = 0; m < M; m += group, out += group * blocks * 32)
-        for (size_t i = 0; i < group; i++)
-            for (size_t b = 0; b < blocks; b++) {
-                uint16_t *to = out + (b * group + i) * 32;
-                size_t count = m + i >= M ? 0 : K - b * 32 < 32 ? K - b * 32 : 32;
-                if (count < 32) memset(to, 0, 32 * sizeof *to);
-                if (count > 0) lora_f32_to_bf16(to, x + (m + i) * K + b * 32, count);
-            }
+    LORA_CALL(group_rows_bf16)(out, x, M, K);
 }
 
 int lora_quantized_product_bf16(float *y, size_t y_stride, const uint16_t *x, const void *W, lora_type type, size_t M,

@@ -116,6 +116,60 @@ extension KernelTests {
             }
         }
 
+        @Test(
+            "A pass over stored blocks gives a row the same bits, whatever its company",
+            arguments: [GGUFTensorType.q8_0, .q4_1, .bf16, .f16], Compute.allCases.filter(\.isSupported))
+        func storedMix(type: GGUFTensorType, compute: Compute) throws {
+            let model = try TinyModel(isTied: true, type: type, embeddingType: type).make()
+            let ranks = [1, 4, 8, 16, 9, 8, 32, 8]
+            // The last eight share an adapter of the first, or have none.
+            let own = ranks.indices.map { AdapterParameters.random(model, rank: ranks[$0], seed: UInt64($0)) }
+            let adapters =
+                own.map { $0 as AdapterParameters? } + [own[2], nil, own[2], own[0], nil, own[2], own[7], nil]
+            try withPool(threads: 2) { pool in
+                let pass = try InferencePass(
+                    model: model, pool: pool, compute: compute, capacity: 64, positions: 128)
+                func step(_ indices: [Int]) -> [[[Float]]] {
+                    let caches = indices.map { _ in cache() }
+                    for (index, cache) in zip(indices, caches) {
+                        let text = tokens(3 + 5 * index, seed: UInt64(index))
+                        pass.run([.init(cache: cache, tokens: text, adapter: adapters[index], wanted: .none)]) {
+                            _, _, _ in
+                        }
+                    }
+                    let chunks = zip(indices, caches).map {
+                        InferencePass.Chunk(cache: $1, tokens: [Int32($0)], adapter: adapters[$0], wanted: .last)
+                    }
+                    var rows = [[[Float]]](repeating: [], count: chunks.count)
+                    pass.run(chunks, by: .stored) { chunk, _, logits in rows[chunk].append(Array(logits)) }
+                    return rows
+                }
+                let together = step(Array(adapters.indices))
+                for index in adapters.indices { #expect(step([index])[0] == together[index], "\(index)") }
+                let some = [14, 3, 9, 2, 10]
+                #expect(step(some) == some.map { together[$0] })
+                #expect(Set(together.map { $0[0] }).count == adapters.count)
+            }
+        }
+
+        @Test("In bf16 a row's bits do not depend on the chunks", .enabled(if: Compute.best == .bf16))
+        func roundedChunks() throws {
+            let adapter = AdapterParameters.random(model)
+            let text = tokens(129, seed: 3)
+            try withPass(threads: 2, compute: .bf16) { pass in
+                let whole = pass.logits(text, adapter: adapter)
+                for size in [1, 40, 64] {
+                    let cache = cache()
+                    var rows: [[Float]] = []
+                    for start in stride(from: 0, to: text.count, by: size) {
+                        let part = Array(text[start..<min(start + size, text.count)])
+                        rows += pass.logits([.init(cache: cache, tokens: part, adapter: adapter, wanted: .all)])[0]
+                    }
+                    #expect(rows == whole, "chunks of \(size)")
+                }
+            }
+        }
+
         @Test("Wanted rows: none, the last, or all of them, in order")
         func wanted() throws {
             let texts = [tokens(5, seed: 1), tokens(70, seed: 2), tokens(3, seed: 3), tokens(1, seed: 4)]

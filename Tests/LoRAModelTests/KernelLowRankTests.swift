@@ -85,6 +85,30 @@ extension KernelTests {
             }
         }
 
+        @Test(
+            "up with B as it is agrees with the reference, and a row with itself alone", arguments: Variant.all, ranks)
+        func upDirectly(variant: Variant, r: Int) {
+            variant.use {
+                for (T, N) in LowRank.shapes + [(1, 64), (5, 96), (9, 16)] {
+                    let inputs = Inputs(T: T, wide: N, r: r)
+                    var y = strided(inputs.x, width: N, stride: N + 3, gap: 7)
+                    lora_lowrank_up_directly(&y, N + 3, inputs.h, inputs.B, 1.7, T, N, r)
+                    var expected = doubles(inputs.x)
+                    lora_reference_product(
+                        &expected, doubles(inputs.h), 0, doubles(inputs.B), 1, Double(Float(1.7)), T, N, r)
+                    let (rows, intact) = gathered(y, width: N, stride: N + 3, gap: 7)
+                    #expect(error(rows, expected) < tolerance(terms: r), "\(T) \(N)")
+                    #expect(intact)
+                    for t in 0..<T {
+                        var alone = Array(inputs.x[t * N..<(t + 1) * N])
+                        let h = Array(inputs.h[t * r..<(t + 1) * r])
+                        lora_lowrank_up_directly(&alone, N, h, inputs.B, 1.7, 1, N, r)
+                        #expect(alone == Array(rows[t * N..<(t + 1) * N]), "row \(t) of \(T) \(N)")
+                    }
+                }
+            }
+        }
+
         @Test("the four gradients are the derivative of the branch", arguments: Variant.all, [4, 9])
         func derivative(variant: Variant, r: Int) {
             variant.use {

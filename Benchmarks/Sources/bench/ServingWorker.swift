@@ -72,8 +72,10 @@ struct ServingWorker {
             model: model, pool: pool, compute: workload.compute, capacity: length, positions: length)
         var random = SplitMix64(seed: 1)
         let prompt = (0..<length).map { _ in Int32(random.next(below: model.configuration.vocabularySize)) }
+        // A server uses the pages of a cache again.
+        let cache = KeyValueCache(configuration: model.configuration)
         return (0...steps).map { _ in
-            let cache = KeyValueCache(configuration: model.configuration)
+            cache.truncate(to: 0)
             return seconds {
                 pass.run([.init(cache: cache, tokens: prompt, adapter: nil, wanted: .last)]) { _, _, _ in }
             }

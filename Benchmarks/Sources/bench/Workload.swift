@@ -37,7 +37,8 @@ struct Workload {
     /// Nil for those of the whole run.
     var threads: Int?
 
-    /// Such as `4x256-bf16-rank64-all-linear`: rank 8 on q, k, v and o goes without saying.
+    /// Such as `4x256-bf16-rank64-all-linear` in training, `decode-16-adapters16-q8_0` in serving, where the type is the
+    /// base's: rank 8 on q, k, v and o goes without saying.
     var name: String {
         let work =
             switch data {
@@ -49,7 +50,7 @@ struct Workload {
             }
         let plain = rank == 8 && targets == .attention
         let parts = [
-            work, type?.name.lowercased(), compute.rawValue, plain ? nil : "rank\(rank)",
+            work, type?.name.lowercased(), servedTokens == nil ? compute.rawValue : nil, plain ? nil : "rank\(rank)",
             targets == .attention ? nil : targets.rawValue,
             threads.map { "threads\($0)" },
         ]

@@ -138,9 +138,12 @@ void lora_scaled_bf16(uint16_t *out, const uint16_t *x, float factor, size_t n);
 
 /// h (T,r) overwritten: x (T,C) times the transpose of A (r,C).
 void lora_lowrank_down(float *h, const float *x, size_t x_stride, const float *A, size_t T, size_t C, size_t r);
-/// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r). It transposes B at each call; for few rows it is faster to
-/// keep s * B^T (r,N) and call lora_lowrank_down_backward_input(y, y_stride, h, s * B^T, T, N, r): the same bits.
+/// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r), which is transposed at each call.
 void lora_lowrank_up(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N, size_t r);
+/// The same for few rows: reads B as it is. The sum over r comes first, so that the bits are others; they too do not
+/// depend on T.
+void lora_lowrank_up_directly(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N,
+                              size_t r);
 /// dh (T,r) overwritten: s * dy (T,N) times B (N,r).
 void lora_lowrank_up_backward_input(float *dh, const float *dy, size_t dy_stride, const float *B, float s, size_t T,
                                     size_t N, size_t r);

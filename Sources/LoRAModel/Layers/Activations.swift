@@ -18,6 +18,9 @@ final class Activations {
     /// A x of every pair (slots, sum of a block's ranks, T).
     let lowRank: UnsafeMutablePointer<Float>
 
+    /// Whether attention to cached keys takes and gives products' elements, as that of training does: for many rows.
+    var attendsInHalves = false
+
     private let configuration: ModelConfiguration
     /// Sum of ranks that a block may hold.
     private let rankSum: Int

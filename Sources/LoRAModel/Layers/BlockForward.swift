@@ -62,19 +62,20 @@ struct BlockForward {
 
     /// From the input of block `index` to that of the next, for T rows at `positions`. `attend` reads the rotated
     /// queries, keys and values and writes `activations.attention`: sealed where `attendsSealed`, as a tape holds them,
-    /// else in f32.
+    /// or where `activations.attendsInHalves`, else in f32.
     func run(_ index: Int, positions: [Int32], attendsSealed: Bool, attend: () -> Void) {
         let (block, T) = (model.blocks[index], positions.count)
         projectQueriesKeysValues(index, positions: positions, seals: attendsSealed)
+        activations.attendsInHalves = product.multipliesHalves && !product.readsStored
         attend()
         let output = weights(block.attentionOutput, expansions.attentionOutput)
         let gateUp = weights(block.gateUp, expansions.gateUp)
         let down = weights(block.down, expansions.down)
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
-            if attendsSealed {
+            if attendsSealed || activations.attendsInHalves {
                 if lowRank.readsValues(.outputProjection, index) { activations.attention.open(slot, rows: rows) }
-            } else {
+            } else if !product.readsStored {
                 activations.attention.seal(slot, rows: rows)
             }
             projectAttention(index, rows, output, thread: thread, rounds: attendsSealed)
@@ -200,7 +201,7 @@ struct BlockForward {
         let keepsValues = readsValues || product.compute == .f32 || lowRank.readsValues(.downProjection, index)
         let values = activated.values(row: keepsValues ? row : 0)
         lora_swiglu_forward(values, gateUp, gateUp + F, F)
-        activated.seal(row: row, values)
+        if !product.readsStored { activated.seal(row: row, values) }
     }
 
     /// The norm of rows of x in the workspace: in products' elements, and in f32 where `keepsValues`.
@@ -212,7 +213,7 @@ struct BlockForward {
         for row in 0..<rows.count {
             let values = normalized.values(row: keepsValues || product.compute == .f32 ? row : 0)
             lora_rmsnorm_forward(values, scales + row, x + row * C, weight, configuration.normEpsilon, 1, C)
-            normalized.seal(row: row, values)
+            if !product.readsStored { normalized.seal(row: row, values) }
         }
         return normalized
     }

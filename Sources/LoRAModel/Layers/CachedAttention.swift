@@ -5,6 +5,7 @@ struct CachedAttention {
     let configuration: ModelConfiguration
     let pool: ThreadPool
     let activations: Activations
+    private let halves = Halves()
 
     private static let queryBlock = 64
 
@@ -25,9 +26,35 @@ struct CachedAttention {
         let heads: Range<Int>
     }
 
+    /// Keys and values of one sequence in bf16.
+    private final class Halves {
+        private(set) var values: UnsafeMutablePointer<UInt16>?  // (capacity)
+        private var capacity = 0
+
+        deinit { values?.deallocate() }
+
+        /// Room for `count` elements, which hold nothing.
+        func reserve(_ count: Int) -> UnsafeMutablePointer<UInt16> {
+            if let values, count <= capacity { return values }
+            values?.deallocate()
+            capacity = max(count, 2 * capacity)
+            let new = UnsafeMutablePointer<UInt16>.allocate(capacity: capacity)
+            values = new
+            return new
+        }
+    }
+
     /// Appends the rows' keys and values to their caches (not yet counted there) and writes `activations.attention`.
     func forward(_ block: Int, sequences: [Sequence]) {
         append(block, sequences: sequences)
+        if activations.attendsInHalves {
+            for sequence in sequences { attendInHalves(block, sequence) }
+        } else {
+            attend(block, sequences)
+        }
+    }
+
+    private func attend(_ block: Int, _ sequences: [Sequence]) {
         let (K, share) = (configuration.keyValueHeadCount, configuration.headCount / configuration.keyValueHeadCount)
         var tasks: [Task] = []
         for sequence in sequences {
@@ -82,6 +109,38 @@ struct CachedAttention {
                         task.count, D, scale)
                 }
             }
+        }
+    }
+
+    /// Rounds the sequence's keys and values, then attends with what the CPU multiplies fastest. Neither depends on how
+    /// the sequence came here in chunks.
+    private func attendInHalves(_ block: Int, _ sequence: Sequence) {
+        let (input, output) = (activations.queryKeyValue, activations.attention)
+        let (H, D, width) = (configuration.headCount, configuration.headSize, 2 * configuration.keyValueSize)
+        let (slot, attentionSlot) = (activations.slot(block), activations.attentionSlot(block))
+        let (cache, share) = (sequence.cache, H / configuration.keyValueHeadCount)
+        let end = cache.count + sequence.count
+        let rounded = halves.reserve(end * width)
+        pool.forEachRange(of: end) { range, _ in
+            for position in range {
+                lora_f32_to_bf16(rounded + position * width, cache.row(block: block, position: position), width)
+                guard position >= cache.count else { continue }
+                let row = sequence.start + position - cache.count
+                input.seal(slot, rows: row..<row + 1)
+            }
+        }
+        let blocks = (sequence.count + Self.queryBlock - 1) / Self.queryBlock
+        pool.forEachTask(blocks * H) { task, _ in
+            // The last queries see most keys: they go first, so that threads end together.
+            let (first, head) = ((blocks - 1 - task / H) * Self.queryBlock, task % H)
+            let (count, row) = (min(Self.queryBlock, sequence.count - first), sequence.start + first)
+            let keys = UnsafePointer(rounded) + head / share * D
+            var span = lora_key_span_bf16(
+                keys: keys, values: keys + width / 2, dkeys: nil, dvalues: nil, count: cache.count + first + count)
+            lora_attention_forward_bf16(
+                output.halves(attentionSlot, row: row) + head * D, output.width,
+                activations.logsumexp(block, head: head) + row, input.halves(slot, row: row) + head * D, input.width,
+                &span, 1, width, cache.count + first, count, D, 1 / Float(D).squareRoot())
         }
     }
 }

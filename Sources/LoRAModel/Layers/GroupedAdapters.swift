@@ -68,7 +68,7 @@ final class GroupedAdapters: LowRankPlan {
             for index in tasks[task] {
                 var column = 0
                 for target in targets {
-                    add(groups[index], target, block, y + column, yStride, onto: onto, x, rows)
+                    add(groups[index], target, block, y + column, yStride, onto: onto, x, rows, directly: true)
                     column += target.shape(in: configuration).outputs
                 }
             }
@@ -82,14 +82,14 @@ final class GroupedAdapters: LowRankPlan {
         onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, thread: Int
     ) {
         for group in groups where group.rows.overlaps(rows) {
-            add(group, target, block, y, yStride, onto: onto, x, rows)
+            add(group, target, block, y, yStride, onto: onto, x, rows, directly: false)
         }
     }
 
-    /// The branch of `target` for the rows of `group` among `rows`.
+    /// The branch of `target` for the rows of `group` among `rows`; `directly` for few rows.
     private func add(
         _ group: Group, _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>
+        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, directly: Bool
     ) {
         guard let scratch, let pair = group.adapter.layout.pair(block: block, target) else { return }
         let part = group.rows.clamped(to: rows)
@@ -102,6 +102,6 @@ final class GroupedAdapters: LowRankPlan {
         // Giving each row the largest rank keeps threads apart.
         LowRankBranch(pair: pair, adapter: group.adapter).forward(
             y + skipped * yStride, yStride: yStride, h: scratch + part.lowerBound * scratchRank,
-            x.values + skipped * pair.inputs, rows: part)
+            x.values + skipped * pair.inputs, rows: part, directly: directly)
     }
 }

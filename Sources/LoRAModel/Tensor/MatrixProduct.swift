@@ -30,6 +30,8 @@ final class MatrixProduct {
     /// Whether stored blocks are multiplied as they are instead of being expanded: decoding reads every weight once and
     /// has few rows to use it on.
     var readsStored = false
+    /// Whether operands are bf16 and the CPU multiplies that.
+    let multipliesHalves: Bool
     private let engines: [OneDNNProduct]
     private let packs: Bool
     /// Rows on their way into an expanded matrix; the first, operands of a direct product.
@@ -49,6 +51,7 @@ final class MatrixProduct {
     init(pool: ThreadPool, compute: Compute, usesOneDNN: Bool = prefersOneDNN) {
         self.pool = pool
         self.compute = compute
+        multipliesHalves = compute == .bf16 && Compute.best == .bf16
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
         // Its own order has a fast kernel only where the CPU multiplies the element type.
         packs = usesOneDNN && (compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16)
@@ -180,7 +183,7 @@ final class MatrixProduct {
 
     /// Whether operands of direct products are rounded: not where a pass of many rows ends with a few, as those may
     /// have the precision of f32 for little.
-    private var roundsDirectly: Bool { readsStored && compute == .bf16 && Compute.best == .bf16 }
+    private var roundsDirectly: Bool { readsStored && multipliesHalves }
 
     /// y (M, N), rows `stride` apart, overwritten or added to: x (M, K) in f32 times the stored blocks of W (N, K), by
     /// all threads.
