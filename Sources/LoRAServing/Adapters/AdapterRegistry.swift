@@ -114,7 +114,7 @@ final class AdapterRegistry: Sendable {
     func announce(_ name: String, path: String) -> OpenFile.State? {
         do throws(AdapterReader.Failure) {
             let description = try reader.describe(path, in: directory)
-            _ = publish(name, path, description, nil, revision: nil)
+            _ = publish(name, path, description, nil, revision: nil, level: .debug)
             return description.state
         } catch {
             reject(name, path, error)
@@ -142,17 +142,17 @@ final class AdapterRegistry: Sendable {
 
     private func publish(
         _ name: String, _ path: String, _ description: AdapterReader.Description, _ snapshot: AdapterSnapshot?,
-        revision: UInt64?
+        revision: UInt64?, level: Logger.Level = .info
     ) -> AdapterTable.Outcome {
         let time = Int(Date().timeIntervalSince1970)
         let outcome = update { $0.publish(name, path: path, description, snapshot, revision: revision, time: time) }
         var details: Logger.Metadata = ["adapter": "\(name)", "digest": "\(description.digest.prefix(12))"]
         switch outcome {
-        case .added: logger.info("adapter published", metadata: details)
+        case .added: logger.log(level: level, "adapter published", metadata: details)
         case .replaced(let digest):
             metrics.swapped(name)
             details["replaces"] = "\(digest.prefix(12))"
-            logger.info("adapter replaced", metadata: details)
+            logger.log(level: level, "adapter replaced", metadata: details)
         case .unchanged, .overtaken: break
         }
         return outcome
@@ -201,6 +201,14 @@ final class AdapterRegistry: Sendable {
         return .unusable(
             name: name,
             reason: "takes \(bytes) bytes of memory, and \(held) that adapters may take belong to pinned ones")
+    }
+
+    /// What the directory held at the start.
+    func noteStart(in duration: Duration) {
+        let (published, rejected) = update { ($0.slots.count, $0.rejected.count) }
+        logger.info(
+            "adapters published",
+            metadata: ["count": "\(published)", "rejected": "\(rejected)", "time": "\(duration)"])
     }
 
     /// What became of the directory.
