@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import LoRAModel
 import Logging
 import Synchronization
 
@@ -12,6 +13,8 @@ final class AdapterRegistry: Sendable {
     private let logger: Logger
     private let table: Mutex<AdapterTable>
     private let currentDirectory: Mutex<OpenDirectory>
+    /// For the arithmetic of one adapter that someone waits for.
+    private let pool: Mutex<ThreadPool>
 
     /// Versions may follow each other while one is read; after so many the last reader gives up.
     private static let attempts = 8
@@ -26,7 +29,10 @@ final class AdapterRegistry: Sendable {
         self.logger = logger
         table = Mutex(AdapterTable(maximumBytes: maximumBytes))
         currentDirectory = Mutex(directory)
+        pool = Mutex(ThreadPool())
     }
+
+    deinit { pool.withLock { $0.shutdown() } }
 
     var directory: OpenDirectory {
         get { currentDirectory.withLock { $0 } }
@@ -93,7 +99,7 @@ final class AdapterRegistry: Sendable {
         for _ in 0..<Self.attempts {
             let revision = update { $0.revision(of: name) }
             do throws(AdapterReader.Failure) {
-                let (description, snapshot) = try load(name, path)
+                let (description, snapshot) = try load(name, path, isUrgent: false)
                 if case .overtaken = publish(name, path, description, snapshot, revision: revision) { continue }
                 return description.state
             } catch {
@@ -117,20 +123,24 @@ final class AdapterRegistry: Sendable {
             _ = publish(name, path, description, nil, revision: nil, level: .debug)
             return description.state
         } catch {
+            if case .missing = error { return nil }
             reject(name, path, error)
             if case .unusable(_, let state) = error { return state }
             return nil
         }
     }
 
+    /// - Parameter isUrgent: use all cores.
     private func load(
-        _ name: String, _ path: String, known: (state: OpenFile.State, reason: String)? = nil
+        _ name: String, _ path: String, known: (state: OpenFile.State, reason: String)? = nil, isUrgent: Bool = true
     ) throws(AdapterReader.Failure) -> (AdapterReader.Description, AdapterSnapshot) {
         let start = ContinuousClock.now
-        let (description, parameters) = try reader.load(path, in: directory, known: known)
+        let (description, parameters) = try reader.load(path, in: directory, known: known) { resolve in
+            isUrgent ? pool.withLock { resolve($0) } : resolve(nil)
+        }
         let duration = ContinuousClock.now - start
         metrics.loaded(in: duration)
-        logger.debug(
+        logger.info(
             "adapter read",
             metadata: ["adapter": "\(name)", "digest": "\(description.digest.prefix(12))", "time": "\(duration)"])
         let snapshot = AdapterSnapshot(
