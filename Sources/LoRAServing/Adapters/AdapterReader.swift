@@ -46,9 +46,13 @@ struct AdapterReader: Sendable {
     }
 
     /// Reads the file and checks all of it.
-    /// - Parameter known: a state of the file in which it cannot be used, and why.
+    /// - Parameters:
+    ///   - known: a state of the file in which it cannot be used, and why.
+    ///   - withPool: calls its argument with threads for arithmetic that nobody else uses then; nil for the calling one
+    ///     alone.
     func load(
-        _ path: String, in directory: OpenDirectory, known: (state: OpenFile.State, reason: String)? = nil
+        _ path: String, in directory: OpenDirectory, known: (state: OpenFile.State, reason: String)? = nil,
+        withPool: ((ThreadPool?) -> AdapterParameters) -> AdapterParameters
     ) throws(Failure) -> (description: Description, parameters: AdapterParameters) {
         try read(path, in: directory, known: known) { archive, state in
             let (description, layout) = try examine(archive, state)
@@ -56,7 +60,8 @@ struct AdapterReader: Sendable {
                 description.residentBytes + 3 * layout.pairs.count * Self.headerBytes.perTensor + Self.headerBytes.rest
             let file = try AdapterFile.read(archive, maximumTensors: min(limit, AdapterFile.maximumTensors))
             let parameters = try AdapterParameters(file: file, configuration: base.configuration)
-            let resolved = parameters.resolved(for: base)
+            let hasMagnitudes = parameters.layout.rowFactors == .magnitudes
+            let resolved = hasMagnitudes ? withPool { parameters.resolved(for: base, pool: $0) } : parameters
             guard resolved.isFinite else { throw FormatError("its magnitudes give values that are not finite") }
             return (description, resolved)
         }

@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import LoRAModel
 import Logging
 import Synchronization
 
@@ -12,6 +13,8 @@ final class AdapterRegistry: Sendable {
     private let logger: Logger
     private let table: Mutex<AdapterTable>
     private let currentDirectory: Mutex<OpenDirectory>
+    /// For the arithmetic of one adapter that someone waits for.
+    private let pool: Mutex<ThreadPool>
 
     /// Versions may follow each other while one is read; after so many the last reader gives up.
     private static let attempts = 8
@@ -26,7 +29,10 @@ final class AdapterRegistry: Sendable {
         self.logger = logger
         table = Mutex(AdapterTable(maximumBytes: maximumBytes))
         currentDirectory = Mutex(directory)
+        pool = Mutex(ThreadPool())
     }
+
+    deinit { pool.withLock { $0.shutdown() } }
 
     var directory: OpenDirectory {
         get { currentDirectory.withLock { $0 } }
@@ -93,7 +99,7 @@ final class AdapterRegistry: Sendable {
         for _ in 0..<Self.attempts {
             let revision = update { $0.revision(of: name) }
             do throws(AdapterReader.Failure) {
-                let (description, snapshot) = try load(name, path)
+                let (description, snapshot) = try load(name, path, isUrgent: false)
                 if case .overtaken = publish(name, path, description, snapshot, revision: revision) { continue }
                 return description.state
             } catch {
@@ -114,23 +120,27 @@ final class AdapterRegistry: Sendable {
     func announce(_ name: String, path: String) -> OpenFile.State? {
         do throws(AdapterReader.Failure) {
             let description = try reader.describe(path, in: directory)
-            _ = publish(name, path, description, nil, revision: nil)
+            _ = publish(name, path, description, nil, revision: nil, level: .debug)
             return description.state
         } catch {
+            if case .missing = error { return nil }
             reject(name, path, error)
             if case .unusable(_, let state) = error { return state }
             return nil
         }
     }
 
+    /// - Parameter isUrgent: use all cores.
     private func load(
-        _ name: String, _ path: String, known: (state: OpenFile.State, reason: String)? = nil
+        _ name: String, _ path: String, known: (state: OpenFile.State, reason: String)? = nil, isUrgent: Bool = true
     ) throws(AdapterReader.Failure) -> (AdapterReader.Description, AdapterSnapshot) {
         let start = ContinuousClock.now
-        let (description, parameters) = try reader.load(path, in: directory, known: known)
+        let (description, parameters) = try reader.load(path, in: directory, known: known) { resolve in
+            isUrgent ? pool.withLock { resolve($0) } : resolve(nil)
+        }
         let duration = ContinuousClock.now - start
         metrics.loaded(in: duration)
-        logger.debug(
+        logger.info(
             "adapter read",
             metadata: ["adapter": "\(name)", "digest": "\(description.digest.prefix(12))", "time": "\(duration)"])
         let snapshot = AdapterSnapshot(
@@ -142,17 +152,17 @@ final class AdapterRegistry: Sendable {
 
     private func publish(
         _ name: String, _ path: String, _ description: AdapterReader.Description, _ snapshot: AdapterSnapshot?,
-        revision: UInt64?
+        revision: UInt64?, level: Logger.Level = .info
     ) -> AdapterTable.Outcome {
         let time = Int(Date().timeIntervalSince1970)
         let outcome = update { $0.publish(name, path: path, description, snapshot, revision: revision, time: time) }
         var details: Logger.Metadata = ["adapter": "\(name)", "digest": "\(description.digest.prefix(12))"]
         switch outcome {
-        case .added: logger.info("adapter published", metadata: details)
+        case .added: logger.log(level: level, "adapter published", metadata: details)
         case .replaced(let digest):
             metrics.swapped(name)
             details["replaces"] = "\(digest.prefix(12))"
-            logger.info("adapter replaced", metadata: details)
+            logger.log(level: level, "adapter replaced", metadata: details)
         case .unchanged, .overtaken: break
         }
         return outcome
@@ -201,6 +211,14 @@ final class AdapterRegistry: Sendable {
         return .unusable(
             name: name,
             reason: "takes \(bytes) bytes of memory, and \(held) that adapters may take belong to pinned ones")
+    }
+
+    /// What the directory held at the start.
+    func noteStart(in duration: Duration) {
+        let (published, rejected) = update { ($0.slots.count, $0.rejected.count) }
+        logger.info(
+            "adapters published",
+            metadata: ["count": "\(published)", "rejected": "\(rejected)", "time": "\(duration)"])
     }
 
     /// What became of the directory.

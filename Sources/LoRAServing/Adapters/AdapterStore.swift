@@ -82,7 +82,9 @@ public final class AdapterStore: Sendable {
         do throws(FormatError) { watch = try DirectoryWatch(directory: path) } catch {
             registry.note("changes of adapters are noticed only every few seconds", error)
         }
+        let start = ContinuousClock.now
         let seen = try Self.announce(registry)
+        registry.noteStart(in: .now - start)
         watcher = try AdapterWatcher(registry: registry, watch: watch, seen: seen, interval: interval)
         loaders = WorkerThreads(count: 2, name: "adapter loader")
     }

@@ -81,10 +81,9 @@ struct AdapterTable {
 
     /// What to do for someone who wants `name` now.
     mutating func plan(_ name: String) -> Plan {
-        guard var slot = slots[name] else { return .unknown }
         clock += 1
-        slot.lastUse = clock
-        slots[name] = slot
+        slots[name]?.lastUse = clock
+        guard let slot = slots[name] else { return .unknown }
         if let snapshot = slot.snapshot { return .take(snapshot) }
         // Running requests have it in memory anyway.
         if let last = slot.last {

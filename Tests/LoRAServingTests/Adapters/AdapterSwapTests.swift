@@ -30,6 +30,7 @@ struct AdapterSwapTests {
 
     private final class Progress: Sendable {
         let isOver = Atomic(false)
+        let isWriterDone = Atomic(false)
         let taken = Atomic(0)
     }
 
@@ -92,6 +93,43 @@ struct AdapterSwapTests {
             }
         }
         await eventually("no version but those within the bound") { store.residentBytes <= 2 * size }
+    }
+
+    @Test("a file that is written while it is read gives one version or none")
+    func noMixture() async throws {
+        let fixture = try AdapterFixture()
+        let versions = try (1...2).map { try AdapterVersion(Float($0)).bytes() }
+        try fixture.overwrite(versions[0], "a.lora")
+        let registry = try fixture.registry()
+        #expect(registry.announce("a", path: "a.lora") != nil)
+        let progress = Progress()
+        let path = fixture.path("a.lora")
+        let writer = Thread {
+            var turn = 0
+            while !progress.isOver.load(ordering: .relaxed) {
+                turn += 1
+                let descriptor = open(path, O_WRONLY)
+                // Most readers come between the parts.
+                for start in stride(from: 0, to: versions[turn % 2].count, by: 400) {
+                    let part = versions[turn % 2][start...].prefix(400)
+                    _ = part.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, off_t(start)) }
+                }
+                _ = ftruncate(descriptor, off_t(versions[turn % 2].count))
+                close(descriptor)
+                if turn % 4 == 0 { usleep(500) }
+            }
+            progress.isWriterDone.store(true, ordering: .relaxed)
+        }
+        writer.start()
+        for _ in 0..<3000 {
+            _ = registry.refresh("a", path: "a.lora")
+            let value = try registry.fetch("a").get().value
+            #expect(value == 1 || value == 2)
+        }
+        progress.isOver.store(true, ordering: .relaxed)
+        await eventually("the writer ends") { progress.isWriterDone.load(ordering: .relaxed) }
+        #expect(registry.refresh("a", path: "a.lora") != nil)
+        #expect(registry.update { $0.slots["a"]?.failure == nil })
     }
 
     @Test("a store that goes away ends its threads and frees its adapters")

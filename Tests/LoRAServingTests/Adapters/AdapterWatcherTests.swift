@@ -219,6 +219,22 @@ struct AdapterWatcherTests {
         #expect(registry.update { $0.slots["a"]?.swaps } == 1)
     }
 
+    @Test("more events than the system keeps are reported as lost")
+    func lostEvents() throws {
+        let fixture = try AdapterFixture()
+        for file in ["a.lora", "b.lora"] { try fixture.overwrite([1], file) }
+        let limit = try String(contentsOfFile: "/proc/sys/fs/inotify/max_queued_events", encoding: .utf8)
+        let count = try #require(Int(limit.trimmingCharacters(in: .whitespacesAndNewlines)))
+        let watch = try DirectoryWatch(directory: fixture.directory)
+        // Equal events in a row count once.
+        for index in 0...(count + 8) {
+            close(open(fixture.path(index % 2 == 0 ? "a.lora" : "b.lora"), O_WRONLY))
+        }
+        let news = watch.news()
+        #expect(news.isIncomplete && news.changed == ["a.lora", "b.lora"])
+        #expect(watch.news().isEmpty)
+    }
+
     @Test("without the system's news the directory is looked through every so often")
     func unwatched() async throws {
         let fixture = try AdapterFixture()
