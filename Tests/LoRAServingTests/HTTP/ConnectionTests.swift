@@ -30,12 +30,14 @@ struct ConnectionTests {
     private static let chat = #"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": true}"#
     private static let whole = #"{"model": "tiny", "prompt": "x"}"#
 
-    @Test("What is no HTTP gets the error object", arguments: [
-        ("\u{1}\u{2}\u{3}\r\n\r\n", "400", "invalid_http"), ("GET\r\n\r\n", "400", "invalid_http"),
-        ("GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", "400", "invalid_http"),
-        ("GET / HTTP/1.1\r\nX: \(String(repeating: "x", count: 40_000))\r\n\r\n", "431", "headers_too_large"),
-        ("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", "400", "invalid_http"),
-    ])
+    @Test(
+        "What is no HTTP gets the error object",
+        arguments: [
+            ("\u{1}\u{2}\u{3}\r\n\r\n", "400", "invalid_http"), ("GET\r\n\r\n", "400", "invalid_http"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", "400", "invalid_http"),
+            ("GET / HTTP/1.1\r\nX: \(String(repeating: "x", count: 40_000))\r\n\r\n", "431", "headers_too_large"),
+            ("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", "400", "invalid_http"),
+        ])
     func noHTTP(text: String, status: String, code: String) async throws {
         try await serve { port, _ in
             let client = try RawClient(port: port)
@@ -149,7 +151,9 @@ struct ConnectionTests {
             let other = try RawClient(port: port)
             other.post("/v1/completions", Self.whole)
             #expect(await other.read(until: "total_tokens").contains("\"ok\""))
-            try await eventually { log.all.contains { $0.contains("\"cancelled\"") && $0.contains("\"stream\":\"true\"") } }
+            try await eventually {
+                log.all.contains { $0.contains("\"cancelled\"") && $0.contains("\"stream\":\"true\"") }
+            }
             _ = slow
         }
     }
@@ -167,10 +171,12 @@ struct ConnectionTests {
         }
     }
 
-    @Test("Only loopback names are answered without keys", arguments: [
-        ("localhost", true), ("127.0.0.1:8080", true), ("[::1]:80", true), ("evil.example", false),
-        ("127.0.0.1.evil.example", false), ("10.0.0.1", false),
-    ])
+    @Test(
+        "Only loopback names are answered without keys",
+        arguments: [
+            ("localhost", true), ("127.0.0.1:8080", true), ("[::1]:80", true), ("evil.example", false),
+            ("127.0.0.1.evil.example", false), ("10.0.0.1", false),
+        ])
     func hosts(host: String, isAnswered: Bool) async throws {
         try await serve { port, _ in
             let client = try RawClient(port: port)
@@ -179,10 +185,12 @@ struct ConnectionTests {
         }
     }
 
-    @Test("Without keys the server listens on loopback only", arguments: [
-        ("0.0.0.0", false), ("::", false), ("192.168.1.1", false), ("example.org", false), ("127.0.0.1", true),
-        ("::1", true), ("localhost", true),
-    ])
+    @Test(
+        "Without keys the server listens on loopback only",
+        arguments: [
+            ("0.0.0.0", false), ("::", false), ("192.168.1.1", false), ("example.org", false), ("127.0.0.1", true),
+            ("::1", true), ("localhost", true),
+        ])
     func addresses(host: String, isTaken: Bool) {
         var options = InferenceServer.Options(base: "", adapters: "")
         options.host = host

@@ -7,10 +7,12 @@ import Testing
 
 @Suite("Refusals and state")
 struct RefusalTests {
-    @Test("What the engine refuses", arguments: [
-        (InferenceEngine.Refusal.queueFull(retryAfter: 9), 429, "queue_full", "9"),
-        (.draining, 503, "draining", "1"), (.failed("the base changed"), 500, "internal_error", nil),
-    ] as [(InferenceEngine.Refusal, Int, String, String?)])
+    @Test(
+        "What the engine refuses",
+        arguments: [
+            (InferenceEngine.Refusal.queueFull(retryAfter: 9), 429, "queue_full", "9"),
+            (.draining, 503, "draining", "1"), (.failed("the base changed"), 500, "internal_error", nil),
+        ] as [(InferenceEngine.Refusal, Int, String, String?)])
     func engine(refusal: InferenceEngine.Refusal, status: Int, code: String, retryAfter: String?) async throws {
         var server = TestServer()
         server.engine = ScriptedEngine { _ throws(InferenceEngine.Refusal) in throw refusal }
@@ -88,19 +90,22 @@ struct RefusalTests {
         }
     }
 
-    @Test("Adapters are loaded and unloaded as vLLM has it", arguments: [
-        ("load", #"{"lora_name": "c", "lora_path": "c.lora"}"#, 200, nil),
-        ("load", #"{"lora_name": "a-home", "lora_path": "c.lora"}"#, 400, "already_loaded"),
-        ("load", #"{"lora_name": "a-home", "lora_path": "c.lora", "load_inplace": true}"#, 200, nil),
-        ("load", #"{"lora_name": "c"}"#, 400, "missing_required_parameter"),
-        ("load", #"{"lora_path": "c.lora"}"#, 400, "missing_required_parameter"),
-        ("load", #"{"lora_name": "c", "lora_path": "/etc/passwd"}"#, 400, "bad_path"),
-        ("load", #"{"lora_name": "c", "lora_path": "broken.lora"}"#, 400, "adapter_unusable"),
-        ("load", #"{"lora_name": "tiny", "lora_path": "c.lora"}"#, 400, "already_loaded"),
-        ("load", #"{"lora_name": "c", "lora_path": "c.lora", "x": 1}"#, 400, "unknown_parameter"),
-        ("unload", #"{"lora_name": "a-home"}"#, 200, nil), ("unload", #"{"lora_name": "c"}"#, 404, "model_not_found"),
-        ("unload", "{}", 400, "missing_required_parameter"),
-    ] as [(String, String, Int, String?)])
+    @Test(
+        "Adapters are loaded and unloaded as vLLM has it",
+        arguments: [
+            ("load", #"{"lora_name": "c", "lora_path": "c.lora"}"#, 200, nil),
+            ("load", #"{"lora_name": "a-home", "lora_path": "c.lora"}"#, 400, "already_loaded"),
+            ("load", #"{"lora_name": "a-home", "lora_path": "c.lora", "load_inplace": true}"#, 200, nil),
+            ("load", #"{"lora_name": "c"}"#, 400, "missing_required_parameter"),
+            ("load", #"{"lora_path": "c.lora"}"#, 400, "missing_required_parameter"),
+            ("load", #"{"lora_name": "c", "lora_path": "/etc/passwd"}"#, 400, "bad_path"),
+            ("load", #"{"lora_name": "c", "lora_path": "broken.lora"}"#, 400, "adapter_unusable"),
+            ("load", #"{"lora_name": "tiny", "lora_path": "c.lora"}"#, 400, "already_loaded"),
+            ("load", #"{"lora_name": "c", "lora_path": "c.lora", "x": 1}"#, 400, "unknown_parameter"),
+            ("unload", #"{"lora_name": "a-home"}"#, 200, nil),
+            ("unload", #"{"lora_name": "c"}"#, 404, "model_not_found"),
+            ("unload", "{}", 400, "missing_required_parameter"),
+        ] as [(String, String, Int, String?)])
     func loading(action: String, body: String, status: Int, code: String?) async throws {
         let server = TestServer()
         let reply = try await server.run {

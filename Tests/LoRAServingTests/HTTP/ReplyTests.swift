@@ -7,7 +7,6 @@ import Testing
 
 @testable import LoRAServing
 
-
 @Suite("Replies")
 struct ReplyTests {
     @Test("A chat's reply")
@@ -54,10 +53,12 @@ struct ReplyTests {
         #expect(reply.json["usage"]?["prompt_tokens_details"]?["cached_tokens"]?.intValue == 6)
     }
 
-    @Test("Prompts come in four forms", arguments: [
-        (#""the""#, [[259, 104]]), (#"["the", "x"]"#, [[259, 104], [123]]), ("[5, 6]", [[5, 6]]),
-        ("[[5], [6, 7]]", [[5], [6, 7]]), (#""""#, [[1]]),
-    ] as [(String, [[Int32]])])
+    @Test(
+        "Prompts come in four forms",
+        arguments: [
+            (#""the""#, [[259, 104]]), (#"["the", "x"]"#, [[259, 104], [123]]), ("[5, 6]", [[5, 6]]),
+            ("[[5], [6, 7]]", [[5], [6, 7]]), (#""""#, [[1]]),
+        ] as [(String, [[Int32]])])
     func prompts(prompt: String, ids: [[Int32]]) async throws {
         let server = TestServer()
         let reply = try await server.run { try await $0.complete(prompt: prompt) }
@@ -65,21 +66,28 @@ struct ReplyTests {
         #expect(server.engine.requests.map(\.prompt) == ids)
     }
 
-    @Test("Prompts that are none", arguments: [
-        "[]", "[[]]", "[5, \"x\"]", "[\"x\", 5]", "[260]", "[-1]", "[5.5]", "{}", "null", "true", "[[5], \"x\"]",
-        "[[5.5]]", "[null]",
-    ])
+    @Test(
+        "Prompts that are none",
+        arguments: [
+            "[]", "[[]]", "[5, \"x\"]", "[\"x\", 5]", "[260]", "[-1]", "[5.5]", "{}", "null", "true", "[[5], \"x\"]",
+            "[[5.5]]", "[null]",
+        ])
     func badPrompts(prompt: String) async throws {
         let reply = try await TestServer().run { try await $0.complete(prompt: prompt) }
         #expect(reply.status == 400)
         #expect(reply.error?["param"]?.stringValue == "prompt")
     }
 
-    @Test("Contents come as text or as text parts; developers are the system", arguments: [
-        (#"{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}"#, "user\nhi"),
-        (#"{"role": "developer", "content": "hi"}"#, "system\nhi"),
-        (#"{"role": "assistant", "content": "hi", "refusal": null, "tool_calls": []}"#, "assistant\nhi"),
-    ])
+    @Test(
+        "Contents come as text or as text parts; developers are the system",
+        arguments: [
+            (
+                #"{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}"#,
+                "user\nhi"
+            ),
+            (#"{"role": "developer", "content": "hi"}"#, "system\nhi"),
+            (#"{"role": "assistant", "content": "hi", "refusal": null, "tool_calls": []}"#, "assistant\nhi"),
+        ])
     func messages(message: String, text: String) async throws {
         let server = TestServer()
         let reply = try await server.run {
@@ -90,15 +98,17 @@ struct ReplyTests {
         #expect(prompt.hasPrefix("<|im_start|>\(text)<|im_end|>"))
     }
 
-    @Test("Messages that are refused", arguments: [
-        ("", "messages"), (#"{"role": "user"}"#, "messages[0].content"), (#"{"content": "x"}"#, "messages[0].role"),
-        (#"{"role": "robot", "content": "x"}"#, "messages[0].role"), ("5", "messages[0]"),
-        (#"{"role": "user", "content": 5}"#, "messages[0].content"),
-        (#"{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}"#, "messages[0].content[0]"),
-        (#"{"role": "user", "content": [{"type": "text"}]}"#, "messages[0].content[0].text"),
-        (#"{"role": "assistant", "content": "x", "tool_calls": [{}]}"#, "messages[0].tool_calls"),
-        (#"{"role": "tool", "content": "x"}"#, "messages"),
-    ])
+    @Test(
+        "Messages that are refused",
+        arguments: [
+            ("", "messages"), (#"{"role": "user"}"#, "messages[0].content"), (#"{"content": "x"}"#, "messages[0].role"),
+            (#"{"role": "robot", "content": "x"}"#, "messages[0].role"), ("5", "messages[0]"),
+            (#"{"role": "user", "content": 5}"#, "messages[0].content"),
+            (#"{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}"#, "messages[0].content[0]"),
+            (#"{"role": "user", "content": [{"type": "text"}]}"#, "messages[0].content[0].text"),
+            (#"{"role": "assistant", "content": "x", "tool_calls": [{}]}"#, "messages[0].tool_calls"),
+            (#"{"role": "tool", "content": "x"}"#, "messages"),
+        ])
     func badMessages(message: String, param: String) async throws {
         let reply = try await TestServer().run {
             try await $0.send(.post, "/v1/chat/completions", body: #"{"model": "tiny", "messages": [\#(message)]}"#)

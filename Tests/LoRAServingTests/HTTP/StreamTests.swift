@@ -5,7 +5,6 @@ import Testing
 
 @testable import LoRAServing
 
-
 @Suite("Streams")
 struct StreamTests {
     private func parts(_ reply: TestClient.Reply) throws -> [JSONValue] {

@@ -95,7 +95,8 @@ final class ScriptedAdapters: AdapterSource {
 
     private static func entry(_ name: String) -> AdapterStore.Entry {
         AdapterStore.Entry(
-            name: name, path: name + ".lora", digest: digest(name), rank: 8, fileBytes: 1234, isLoaded: true, isPinned: false,
+            name: name, path: name + ".lora", digest: digest(name), rank: 8, fileBytes: 1234, isLoaded: true,
+            isPinned: false,
             published: .now, publishedTime: 1_700_000_000, swaps: 2, failure: nil)
     }
 
