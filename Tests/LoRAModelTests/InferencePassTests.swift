@@ -128,7 +128,7 @@ extension KernelTests {
                 own.map { $0 as AdapterParameters? } + [own[2], nil, own[2], own[0], nil, own[2], own[7], nil]
             try withPool(threads: 2) { pool in
                 let pass = try InferencePass(
-                    model: model, pool: pool, compute: compute, capacity: 64, positions: 128)
+                    model: model, pool: pool, compute: compute, capacity: 128, positions: 128)
                 func step(_ indices: [Int]) -> [[[Float]]] {
                     let caches = indices.map { _ in cache() }
                     for (index, cache) in zip(indices, caches) {
