@@ -1,0 +1,89 @@
+import ArgumentParser
+import LoRAModel
+
+/// What the adapter is and what it learns from.
+struct AdapterOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The base model, a GGUF file.", valueName: "file"))
+    var base: String
+
+    @Option(help: ArgumentHelp("A directory with train.jsonl, or one JSONL file.", valueName: "path"))
+    var data: String
+
+    @Option(help: ArgumentHelp("The adapter to write (default: adapters/<name of the data>.lora).", valueName: "file"))
+    var output: String?
+
+    @Option(help: "Rank of A and B.")
+    var rank = 8
+
+    @Option(help: "The branch is scaled by alpha / rank.")
+    var alpha = 16.0
+
+    @Option(help: "Share of the branch's inputs dropped in training.")
+    var dropout = 0.0
+
+    @Flag(help: "Scale by alpha / sqrt(rank) (rsLoRA).")
+    var rslora = false
+
+    @Flag(help: "Learn a magnitude for each row of the adapted matrices too (DoRA).")
+    var dora = false
+
+    @Option(help: ArgumentHelp("attention, all-linear, or names such as q_proj,v_proj.", valueName: "modules"))
+    var target = TargetOption.attention
+
+    @Option(help: ArgumentHelp("Blocks that get pairs: all, or a range such as 10-29.", valueName: "range"))
+    var layers = LayersOption.all
+
+    @Option(help: ArgumentHelp("Go on from this adapter, with its rank and targets.", valueName: "file"))
+    var initAdapter: String?
+
+    @OptionGroup var otherBase: OtherBaseOptions
+
+    func validate() throws {
+        guard (1...4096).contains(rank) else { throw ValidationError("--rank must be from 1 to 4096") }
+        guard alpha.isFinite, alpha > 0 else { throw ValidationError("--alpha must be above 0") }
+        guard (0..<1).contains(dropout) else { throw ValidationError("--dropout must be at least 0 and below 1") }
+    }
+}
+
+/// `attention`, `all-linear`, or a list of PEFT's names.
+struct TargetOption: ExpressibleByArgument, CustomStringConvertible {
+    static let attention = TargetOption(modules: TargetModule.attention, description: "attention")
+    let modules: [TargetModule]
+    let description: String
+
+    private init(modules: [TargetModule], description: String) {
+        self.modules = modules
+        self.description = description
+    }
+
+    init?(argument: String) {
+        description = argument
+        switch argument {
+        case "attention": modules = TargetModule.attention
+        case "all-linear": modules = TargetModule.allCases
+        default:
+            let names = argument.split(separator: ",", omittingEmptySubsequences: false)
+            let found = names.compactMap { TargetModule(rawValue: String($0)) }
+            guard found.count == names.count, Set(found).count == found.count else { return nil }
+            modules = TargetModule.allCases.filter(found.contains)
+        }
+    }
+}
+
+/// `all`, one block, or a range of blocks.
+struct LayersOption: ExpressibleByArgument, CustomStringConvertible {
+    static let all = LayersOption(range: nil)
+    let range: ClosedRange<Int>?
+    var description: String { range.map { "\($0.lowerBound)-\($0.upperBound)" } ?? "all" }
+
+    private init(range: ClosedRange<Int>?) { self.range = range }
+
+    init?(argument: String) {
+        if argument == "all" { self = .all; return }
+        let ends = argument.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+        guard let first = ends.first, let lower = first, ends.count <= 2, let last = ends.last, let upper = last,
+            lower >= 0, lower <= upper
+        else { return nil }
+        range = lower...upper
+    }
+}
