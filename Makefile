@@ -12,12 +12,12 @@ TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
 SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 
-.PHONY: help deps build base demo test bench growth interop serve-check serve-faults serve-swaps playground fuzz format \
-	lint golden install clean
+.PHONY: help deps build base demo test bench growth domains domains-growth interop serve-check serve-faults serve-swaps \
+	playground fuzz format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the system libraries (Debian packages)
 	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || printf '%s ' $$p; done); \
@@ -60,6 +60,12 @@ bench: deps base ## Measure training against what this machine can do at best (s
 growth: deps base ## Print how speed and memory grow with length, batch, rank, targets and threads
 	swift build --package-path Benchmarks -c release
 	$(BENCH) --growth
+
+domains: build base ## Train and measure the three domains against the base and long prompts
+	python3 Scripts/domains.py $(LORA) $(BASE)
+
+domains-growth: build base ## Print how accuracy grows with rank, targets and rows
+	python3 Scripts/domains_growth.py $(LORA) $(BASE)
 
 # The compiler instruments for libFuzzer; the linker is not told, or it would add a main beside the package's own.
 FUZZING = -Xswiftc -sanitize=address -Xswiftc -Xfrontend -Xswiftc -sanitize=fuzzer,address -Xlinker $(firstword \
