@@ -41,7 +41,7 @@ let package = Package(
         .target(
             name: "LoRAFormats",
             dependencies: [
-                "CLinux", "CPCRE2", "CZlib",
+                "CLinux", "CPCRE2", "CZlib", "Yams",
                 .product(name: "OrderedCollections", package: "swift-collections"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
@@ -80,7 +80,7 @@ let package = Package(
         .target(
             name: "LoRAServing",
             dependencies: [
-                "CKernels", "LoRAFormats", "LoRAText", "LoRAModel", "Yams",
+                "CKernels", "LoRAFormats", "LoRAText", "LoRAModel",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),

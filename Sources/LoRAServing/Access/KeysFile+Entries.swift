@@ -1,5 +1,5 @@
 import LoRAFormats
-import Yams
+import OrderedCollections
 
 extension KeysFile {
     /// Reads entries and collects what is wrong with them.
@@ -17,20 +17,16 @@ extension KeysFile {
         private static let maximumPatterns = 10_000
 
         /// The key of an entry; nil when there are problems.
-        mutating func key(from node: Node) -> AccessKey? {
-            guard case .mapping(let entry) = node else {
-                note(node, "expected a key with 'id' and 'hash'")
+        mutating func key(from node: YAMLNode) -> AccessKey? {
+            guard let entry = node.mapping else {
+                note(node.line, "expected a key with 'id' and 'hash'")
                 return nil
             }
-            var values: [String: Node] = [:]
-            for (name, value) in entry {
-                guard let text = name.scalar?.string, Self.fields.contains(text) else {
-                    let quoted = FormatError.quoted(name.scalar?.string ?? "…")
-                    note(name, "unknown setting \(quoted); there are \(Self.fields.joined(separator: ", "))")
-                    continue
-                }
-                values[text] = value
+            for (name, member) in entry where !Self.fields.contains(name) {
+                let known = Self.fields.joined(separator: ", ")
+                note(member.line, "unknown setting \(FormatError.quoted(name)); there are \(known)")
             }
+            let values = entry.mapValues(\.value)
             let limits = AccessKey.Limits(
                 requestsPerMinute: count(values["requests_per_minute"], "requests_per_minute"),
                 concurrentRequests: count(values["concurrent_requests"], "concurrent_requests"),
@@ -45,58 +41,58 @@ extension KeysFile {
 
         // MARK: Settings
 
-        private mutating func id(_ value: Node?, in entry: Node) -> String? {
-            guard let value, let id = value.scalar?.string, !value.isNothing else {
-                note(value ?? entry, "a key needs an 'id'")
+        private mutating func id(_ value: YAMLNode?, in entry: YAMLNode) -> String? {
+            guard let value, let id = value.text else {
+                note((value ?? entry).line, "a key needs an 'id'")
                 return nil
             }
             guard KeysFile.isID(id) else {
-                note(value, "\(FormatError.quoted(id)) is no id: \(KeysFile.idRule)")
+                note(value.line, "\(FormatError.quoted(id)) is no id: \(KeysFile.idRule)")
                 return nil
             }
-            if let line = ids[id] { note(value, "the id '\(id)' is also on line \(line)") }
+            if let line = ids[id] { note(value.line, "the id '\(id)' is also on line \(line)") }
             ids[id] = value.line
             return id
         }
 
-        private mutating func hash(_ value: Node?, in entry: Node) -> KeyHash? {
-            guard let value, let text = value.scalar?.string, let hash = KeyHash(text) else {
-                note(value ?? entry, "a key needs a 'hash', as lora serve-adapter --new-key makes it")
+        private mutating func hash(_ value: YAMLNode?, in entry: YAMLNode) -> KeyHash? {
+            guard let value, let text = value.text, let hash = KeyHash(text) else {
+                note((value ?? entry).line, "a key needs a 'hash', as lora serve-adapter --new-key makes it")
                 return nil
             }
-            if let line = hashes[text] { note(value, "the same hash is on line \(line)") }
+            if let line = hashes[text] { note(value.line, "the same hash is on line \(line)") }
             hashes[text] = value.line
             return hash
         }
 
-        private mutating func flag(_ value: Node?, _ name: String) -> Bool? {
+        private mutating func flag(_ value: YAMLNode?, _ name: String) -> Bool? {
             guard let value, !value.isNothing else { return nil }
-            if let flag = value.bool { return flag }
-            note(value, "'\(name)' must be true or false")
+            if let flag = value.json.boolValue { return flag }
+            note(value.line, "'\(name)' must be true or false")
             return nil
         }
 
-        private mutating func count(_ value: Node?, _ name: String) -> Int? {
+        private mutating func count(_ value: YAMLNode?, _ name: String) -> Int? {
             guard let value, !value.isNothing else { return nil }
-            if let count = value.int, count > 0 { return count }
-            note(value, "'\(name)' must be a whole number above 0; leave it out for no limit")
+            if let count = value.json.intValue, count > 0 { return count }
+            note(value.line, "'\(name)' must be a whole number above 0; leave it out for no limit")
             return nil
         }
 
-        private mutating func patterns(_ value: Node?) -> [String] {
+        private mutating func patterns(_ value: YAMLNode?) -> [String] {
             guard let value, !value.isNothing else { return [] }
-            guard case .sequence(let list) = value, list.count <= Self.maximumPatterns else {
-                note(value, "'adapters' must be a list of names, such as [acme-*, shared]")
+            guard let list = value.list, list.count <= Self.maximumPatterns else {
+                note(value.line, "'adapters' must be a list of names, such as [acme-*, shared]")
                 return []
             }
             return list.compactMap { node in
-                if let pattern = node.scalar?.string, !node.isNothing, KeysFile.isPattern(pattern) { return pattern }
-                note(node, "an adapter's name is text of 1 to 255 bytes without '/' and control characters")
+                if let pattern = node.text, KeysFile.isPattern(pattern) { return pattern }
+                note(node.line, "an adapter's name is text of 1 to 255 bytes without '/' and control characters")
                 return nil
             }
         }
 
-        private mutating func note(_ node: Node, _ problem: String) { problems.append("line \(node.line): \(problem)") }
+        private mutating func note(_ line: Int, _ problem: String) { problems.append("line \(line): \(problem)") }
     }
 
     // MARK: Rules

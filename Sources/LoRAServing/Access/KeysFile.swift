@@ -1,6 +1,5 @@
 import Glibc
 import LoRAFormats
-import Yams
 
 /// A file of keys: a YAML list with a mapping for each.
 ///
@@ -35,8 +34,9 @@ struct KeysFile {
         self.text = text
         var reader = EntryReader()
         (keys, indentation) = try FormatError.relocating(in: path) {
-            guard let root = try Self.compose(text), !root.isNothing else { return ([], 0) }
-            guard case .sequence(let list) = root else {
+            let root = try YAMLNode(parsing: text)
+            if root.isNothing { return ([], 0) }
+            guard let list = root.list else {
                 throw FormatError("line \(root.line): expected a list of keys: every key begins with '- id: NAME'")
             }
             guard list.count <= Self.maximumKeys else {
@@ -44,7 +44,7 @@ struct KeysFile {
             }
             let keys = list.compactMap { reader.key(from: $0) }
             guard reader.problems.isEmpty else { throw FormatError(Self.summary(reader.problems)) }
-            return (keys, max(0, (list.mark?.column ?? 1) - 1))
+            return (keys, root.column - 1)
         }
         warnings =
             mode & 0o077 == 0
@@ -55,26 +55,6 @@ struct KeysFile {
     private static func summary(_ problems: [String]) -> String {
         let rest = problems.count - shownProblems
         return problems.prefix(shownProblems).joined(separator: "; ") + (rest > 0 ? "; and \(rest) more" : "")
-    }
-
-    private static func compose(_ text: String) throws(FormatError) -> Node? {
-        do {
-            // Yams keeps a pointer to the text, which is only good for one that is too long to be kept in a register.
-            return try Yams.compose(yaml: text + String(repeating: "\n", count: 16))
-        } catch let error as YamlError {
-            switch error {
-            case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-                .composer(_, let problem, let mark, _):
-                throw FormatError("line \(mark.line): not YAML: \(problem)")
-            case .duplicatedKeysInMapping(let duplicates, let context):
-                let names = duplicates.map { FormatError.quoted($0) }.joined(separator: ", ")
-                throw FormatError("line \(context.mark.line): \(names) is there twice; keep one")
-            case .reader(let problem, _, _, _): throw FormatError("not YAML: \(problem)")
-            default: throw FormatError("not YAML")
-            }
-        } catch {
-            throw FormatError("not YAML")
-        }
     }
 
     /// The file at `path`; nil when there is none.
@@ -125,14 +105,5 @@ struct KeysFile {
             throw FormatError("is not UTF-8", file: path)
         }
         return (text, status)
-    }
-}
-
-extension Node {
-    var line: Int { mark?.line ?? 1 }
-
-    /// Whether nothing was written.
-    var isNothing: Bool {
-        scalar.map { $0.style == .plain && ["", "~", "null", "Null", "NULL"].contains($0.string) } ?? false
     }
 }
