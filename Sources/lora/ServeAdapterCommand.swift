@@ -37,7 +37,8 @@ struct ServeAdapterCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Make a key, add it to --keys, print it once, and end.", valueName: "name"))
     var newKey: String?
 
-    @Option(help: ArgumentHelp("Memory for loaded adapters (default: no bound).", valueName: "size"))
+    @Option(
+        help: ArgumentHelp("Memory for loaded adapters (default: a quarter of the machine's).", valueName: "size"))
     var maxAdapterMemory: ByteSize?
 
     @Option(help: ArgumentHelp("How long running requests may go on after SIGTERM.", valueName: "time"))
@@ -79,7 +80,7 @@ struct ServeAdapterCommand: AsyncParsableCommand {
         var options = InferenceServer.Options(base: base, adapters: adapters)
         (options.host, options.port, options.keys) = (host, port, keys)
         (options.certificate, options.privateKey) = (tlsCertificate, tlsKey)
-        options.adapterBytes = maxAdapterMemory?.bytes ?? 0
+        options.adapterBytes = maxAdapterMemory?.bytes ?? Int(ProcessInfo.processInfo.physicalMemory / 4)
         options.sequences = maxSequences
         options.threads = common.threads
         options.drainTimeout = drainTimeout.duration
