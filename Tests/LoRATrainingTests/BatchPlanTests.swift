@@ -23,6 +23,12 @@ struct BatchPlanTests {
         #expect(counts.allSatisfy { (120...280).contains($0) })
     }
 
+    @Test("Times through the data count what is done, the smaller last batch too")
+    func epochsDone() throws {
+        let plan = try BatchPlan(exampleCount: 10, batchSize: 4, length: .epochs(2), shuffles: true, seed: 0)
+        #expect((0..<6).map { plan.epochs(afterStep: $0) } == [0.4, 0.8, 1, 1.4, 1.8, 2])
+    }
+
     @Test("The orders are the ones written down, computed by another program")
     func orders() throws {
         let plan = try BatchPlan(exampleCount: 10, batchSize: 4, length: .epochs(2), shuffles: true, seed: 0)

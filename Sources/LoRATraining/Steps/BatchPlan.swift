@@ -50,6 +50,11 @@ public struct BatchPlan: Sendable, Equatable {
     /// The epoch (from 0) that step `step` (from 0) belongs to.
     public func epoch(ofStep step: Int) -> Int { step / stepsPerEpoch }
 
+    /// How often the data has been gone through when step `step` (from 0) is done.
+    public func epochs(afterStep step: Int) -> Double {
+        Double(epoch(ofStep: step)) + Double(range(ofStep: step).upperBound) / Double(exampleCount)
+    }
+
     /// All example indices in the order of an epoch: Fisher–Yates from the last position down, drawing from stream
     /// `epoch` of `SplitMix64`. O(n).
     public func order(ofEpoch epoch: Int) -> [Int] {

@@ -1,22 +1,41 @@
 import CKernels
 public import LoRAModel
+public import OrderedCollections
+
+/// What an objective found in the examples of a step, beside their gradients.
+public struct StepOutcome: Sendable {
+    /// What the step minimises: for supervised examples, the mean loss per supervised token.
+    public var loss: Double
+    /// Tokens of the step's examples.
+    public var tokens: Int
+    public var supervisedTokens: Int
+    /// What else the objective measures, by its names in the log.
+    public var metrics: OrderedDictionary<String, Double> = [:]
+
+    public init(loss: Double, tokens: Int, supervisedTokens: Int, metrics: OrderedDictionary<String, Double> = [:]) {
+        self.loss = loss
+        self.tokens = tokens
+        self.supervisedTokens = supervisedTokens
+        self.metrics = metrics
+    }
+}
 
 /// What a step did.
 public struct StepReport: Sendable {
     /// 1-based.
     public let step: Int
-    /// Mean loss per supervised token of the step.
-    public let loss: Double
+    public let outcome: StepOutcome
+    /// What the step minimises; see `StepOutcome`.
+    public var loss: Double { outcome.loss }
     /// Norm of the gradients before clipping.
     public let gradientNorm: Double
     public let learningRate: Double
     /// Tokens of the step's examples.
-    public let tokens: Int
-    public let supervisedTokens: Int
+    public var tokens: Int { outcome.tokens }
+    public var supervisedTokens: Int { outcome.supervisedTokens }
 }
 
-/// Optimises one adapter: an optimizer step over some examples, in as many passes as memory wants. The loss of a step is
-/// the sum of its token losses divided by its supervised tokens, however it is cut.
+/// Optimises one adapter. An objective gathers the gradients of a step; the trainer clips and applies them.
 public final class Trainer {
     public let pass: TrainingPass
     private let pool: ThreadPool
@@ -29,14 +48,21 @@ public final class Trainer {
     private static let normPiece = 1 << 18
     private var count: Int { pass.adapter.layout.parameterCount }
 
-    /// - Parameter maximumGradientNorm: gradients are scaled down to this norm; 0 for never.
-    public init(pass: TrainingPass, pool: ThreadPool, weightDecay: Float, maximumGradientNorm: Float, seed: UInt64) {
+    /// - Parameters:
+    ///   - maximumGradientNorm: gradients are scaled down to this norm; 0 for never.
+    ///   - loraPlusRatio: B's learning rate, as a multiple of A's.
+    public init(
+        pass: TrainingPass, pool: ThreadPool, weightDecay: Float, maximumGradientNorm: Float, loraPlusRatio: Float = 1,
+        seed: UInt64
+    ) {
         self.pass = pass
         self.pool = pool
         self.maximumGradientNorm = maximumGradientNorm
         self.seed = seed
         let count = max(pass.adapter.layout.parameterCount, 1)
-        optimizer = AdamW(count: pass.adapter.layout.parameterCount, weightDecay: weightDecay)
+        optimizer = AdamW(
+            count: pass.adapter.layout.parameterCount, weightDecay: weightDecay,
+            groups: AdamW.Group.loraPlus(pass.adapter.layout, ratio: loraPlusRatio))
         gradients = .allocate(capacity: count)
         gradients.initialize(repeating: 0, count: count)
         sums = .allocate(capacity: (count + Self.normPiece - 1) / Self.normPiece)
@@ -48,29 +74,73 @@ public final class Trainer {
         sums.deallocate()
     }
 
-    /// One optimizer step over `examples`.
+    /// One optimizer step over `examples`, in as many passes as memory wants. Its loss is the sum of its token losses
+    /// divided by its supervised tokens, however it is cut.
     /// - Throws: `TrainingError.diverged` when loss or gradients are not finite; the adapter is then as before.
     public func step(_ examples: [Example], learningRate: Double) throws(TrainingError) -> StepReport {
+        try optimize(learningRate: learningRate) { gradients, number in
+            let supervised = examples.reduce(0) { $0 + $1.supervisedCount }
+            var loss = 0.0
+            for (index, batch) in microBatches(examples).enumerated() {
+                loss += pass.run(
+                    batch, gradients: gradients, scale: 1 / Float(supervised),
+                    dropoutSeed: dropoutSeed(step: number, pass: index))
+            }
+            return StepOutcome(
+                loss: loss / Double(supervised), tokens: examples.reduce(0) { $0 + $1.tokens.count },
+                supervisedTokens: supervised)
+        }
+    }
+
+    /// One optimizer step of any objective.
+    /// - Parameter gather: adds the gradients of the step's loss to `gradients` (parameterCount), which are zero; `number`
+    ///   is that of the step, from 1.
+    /// - Throws: `TrainingError.diverged` when loss or gradients are not finite; the adapter is then as before.
+    func optimize(
+        learningRate: Double, _ gather: (_ gradients: UnsafeMutablePointer<Float>, _ number: Int) -> StepOutcome
+    ) throws(TrainingError) -> StepReport {
         pool.forEachRange(of: count, multiple: 64) { range, _ in
             (gradients + range.lowerBound).update(repeating: 0, count: range.count)
         }
-        let supervised = examples.reduce(0) { $0 + $1.supervisedCount }
         let number = optimizer.steps + 1
-        var loss = 0.0
-        for (index, batch) in microBatches(examples).enumerated() {
-            var stream = SplitMix64(seed: seed &+ UInt64(number) &* 0x1_0001 &+ UInt64(index))
-            loss += pass.run(batch, gradients: gradients, scale: 1 / Float(supervised), dropoutSeed: stream.next())
-        }
-        loss /= Double(supervised)
+        let outcome = gather(gradients, number)
         let norm = gradientNorm()
-        guard loss.isFinite, norm.isFinite else { throw .diverged(step: number, loss: loss, gradientNorm: norm) }
+        guard outcome.loss.isFinite, norm.isFinite else {
+            throw .diverged(step: number, loss: outcome.loss, gradientNorm: norm)
+        }
         optimizer.step(
             pass.adapter.values, gradients, gradientScale: clipping(norm), learningRate: Float(learningRate),
             pool: pool)
-        return StepReport(
-            step: number, loss: loss, gradientNorm: norm, learningRate: learningRate,
-            tokens: examples.reduce(0) { $0 + $1.tokens.count }, supervisedTokens: supervised)
+        return StepReport(step: number, outcome: outcome, gradientNorm: norm, learningRate: learningRate)
     }
+
+    /// The random stream of one pass of a step: a pure function, so that a resumed run draws what it would have drawn.
+    func dropoutSeed(step number: Int, pass index: Int) -> UInt64 {
+        var stream = SplitMix64(seed: seed &+ UInt64(number) &* 0x1_0001 &+ UInt64(index))
+        return stream.next()
+    }
+
+    /// Norm of the last step's gradients in each block of the base, before clipping; zero where a block has no pairs.
+    func blockGradientNorms() -> [Double] {
+        let layout = pass.adapter.layout
+        var squares = [Double](repeating: 0, count: pass.model.configuration.blockCount)
+        squares.withUnsafeMutableBufferPointer { squares in
+            pool.forEachTask(squares.count) { block, _ in
+                let pairs = layout.pairs(block: block)
+                guard let first = pairs.first, let last = pairs.last else { return }
+                squares[block] = lora_sum_of_squares(gradients + first.offset, last.end - first.offset)
+            }
+        }
+        return squares.map { $0.squareRoot() }
+    }
+
+    /// Everything that a step changes, each (parameterCount), by its name in a checkpoint.
+    var arrays: [(name: String, values: UnsafeMutablePointer<Float>)] {
+        [("values", pass.adapter.values), ("first_moments", optimizer.first), ("second_moments", optimizer.second)]
+    }
+
+    /// Goes on after step `step`, from 0, with `arrays` as they were after it.
+    func resume(afterStep step: Int) { optimizer.steps = step }
 
     /// Summed in pieces whose number does not depend on the threads, so that neither does the norm.
     private func gradientNorm() -> Double {
