@@ -17,7 +17,44 @@ package struct FileLock: ~Copyable {
         descriptor = try Self.openDirectory(AtomicFile.directory(of: path))
     }
 
+    /// The right to use `directory`, which is made when it is not there (its parent must be).
+    /// - Parameter refusal: what to say when another process has the right.
+    /// - Throws: `FormatError`.
+    package init(claiming directory: String, refusal: String) throws(FormatError) {
+        descriptor = try FormatError.locating(in: directory) { () throws(FormatError) in
+            while true {
+                if let claimed = try Self.claim(directory, refusal) { return claimed }
+            }
+        }
+    }
+
     deinit { close(descriptor) }
+
+    /// - Returns: nil when the directory was removed meanwhile.
+    private static func claim(_ directory: String, _ refusal: String) throws(FormatError) -> Int32? {
+        if mkdir(directory, 0o777) != 0, errno != EEXIST {
+            throw SystemCall.failure("cannot make the directory", code: errno)
+        }
+        let descriptor = Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            if errno == ENOENT { return nil }
+            throw SystemCall.failure("cannot open the directory", code: errno)
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let code = errno
+            close(descriptor)
+            throw code == EWOULDBLOCK
+                ? FormatError(refusal) : SystemCall.failure("cannot lock the directory", code: code)
+        }
+        var (own, other) = (stat(), stat())
+        guard fstat(descriptor, &own) == 0, stat(directory, &other) == 0, own.st_ino == other.st_ino,
+            own.st_dev == other.st_dev
+        else {
+            close(descriptor)
+            return nil
+        }
+        return descriptor
+    }
 
     private static func open(_ path: String, _ identity: MappedFile.Identity) throws(FormatError) -> Int32 {
         let descriptor = try FormatError.locating(in: path) { () throws(FormatError) in
