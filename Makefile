@@ -18,7 +18,7 @@ SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sourc
 
 .PHONY: help deps build base demo test bench growth domains domains-growth interop serve-check serve-faults serve-swaps \
 	serve-cold serve-proxy soak \
-	playground fuzz format lint golden install clean
+	playground fuzz resume-check format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -89,6 +89,9 @@ fuzz: deps ## Fuzz every reader of foreign bytes, FUZZ_SECONDS each (600)
 	        > Fuzz/Corpus/$$target.log 2>&1 || { tail -40 Fuzz/Corpus/$$target.log; exit 1; }; \
 	    grep number_of_executed Fuzz/Corpus/$$target.log; \
 	done
+
+resume-check: build base ## Kill 20 training runs at random moments, resume them, compare adapters byte by byte
+	python3 Scripts/kill_training.py --lora $(LORA) --base $(BASE) --data datasets/smart-home
 
 format: ## Format the Swift sources
 	swift format --in-place --recursive $(SOURCES)

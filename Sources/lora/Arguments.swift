@@ -7,3 +7,4 @@ extension Checkpointing: ExpressibleByArgument {}
 extension Schedule.Course: ExpressibleByArgument {}
 extension Dataset.Split: ExpressibleByArgument {}
 extension MergeType: ExpressibleByArgument {}
+extension TrainingOptions.Keep: ExpressibleByArgument {}

@@ -55,6 +55,13 @@ enum Console {
 
     static let isTerminal = isatty(STDERR_FILENO) == 1
 
+    /// Columns of the terminal; 80 where there is none.
+    static var width: Int {
+        var size = winsize()
+        guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+        return Int(size.ws_col)
+    }
+
     /// - Returns: 0, or the reason why not all of it is written.
     private static func write(_ text: String, to descriptor: Int32) -> Int32 {
         var bytes = Array(text.utf8)[...]

@@ -143,7 +143,7 @@ struct TrainTests {
             let facts = try json(lora(["inspect", file.path, "--json"]))
             #expect(facts["dora"]?.boolValue == true)
             #expect(facts["precision"]?.stringValue == "BF16")
-            #expect(facts["training"]?["dora"]?.boolValue == true)
+            #expect(facts["training"]?["options"]?["dora"]?.boolValue == true)
             let adapter = try AdapterFile.read(path: file.path)
             #expect(adapter.configuration.decomposesWeights)
             #expect(

@@ -1,5 +1,6 @@
 public import LoRAModel
 public import LoRAFormats
+public import OrderedCollections
 
 /// Everything that decides a training run.
 public struct TrainingOptions: Sendable {
@@ -14,6 +15,10 @@ public struct TrainingOptions: Sendable {
     /// Magnitudes beside A and B (DoRA).
     public var decomposesWeights = false
     public var targets: [TargetModule] = TargetModule.attention
+    /// Ranks of modules whose names end in what a key, a regular expression, matches (PEFT's `rank_pattern`).
+    public var rankPattern: OrderedDictionary<String, Int> = [:]
+    /// Alphas, as `rankPattern`.
+    public var alphaPattern: OrderedDictionary<String, Double> = [:]
     /// Blocks that get pairs; nil for all.
     public var layers: ClosedRange<Int>?
     /// An adapter to start from instead of random A and zero B.
@@ -29,7 +34,24 @@ public struct TrainingOptions: Sendable {
     public var course: Schedule.Course = .linear
     public var warmup = 0.03
     public var weightDecay = 0.0
+    /// B's learning rate, as a multiple of A's (LoRA+, arXiv 2402.12354).
+    public var loraPlusRatio = 1.0
     public var maximumGradientNorm = 1.0
+
+    /// Steps between validations; nil for one after each epoch. The last step is always followed by one.
+    public var evaluationInterval: Int?
+    /// Nil for the best where there is validation data, else the last.
+    public var keep: Keep?
+    /// Validations in a row without a lower loss that end the run; nil for never.
+    public var patience: Int?
+    /// Steps between checkpoints; nil for one only when the user ends the run.
+    public var saveInterval: Int?
+    /// Where checkpoints are kept; nil for `<output>.checkpoints`.
+    public var checkpointsPath: String?
+    /// Whether to go on from the checkpoint that is kept there.
+    public var resumes = false
+    /// Where `RunLog` writes; nil for nowhere.
+    public var logPath: String?
 
     public var compute: Compute = .best
     public var checkpointing: Checkpointing = .auto
@@ -38,6 +60,13 @@ public struct TrainingOptions: Sendable {
     public var seed: UInt64 = 0
     /// Element type of the file's tensors.
     public var precision: SafetensorsType = .bf16
+
+    /// Which adapter of a run is written.
+    public enum Keep: String, Sendable, CaseIterable {
+        /// The one with the lowest validation loss.
+        case best
+        case last
+    }
 
     public init(basePath: String, dataPath: String, outputPath: String) {
         self.basePath = basePath

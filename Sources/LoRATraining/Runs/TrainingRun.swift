@@ -1,163 +1,228 @@
-internal import Foundation
 internal import LoRAFormats
 public import LoRAModel
 internal import OrderedCollections
-
-/// What a finished run learned, and at what cost.
-public struct TrainingSummary: Sendable {
-    public let adapterPath: String
-    public let adapterBytes: Int
-    public let steps: Int
-    /// Tokens of all examples trained on, counted each time.
-    public let tokens: Int
-    public let supervisedTokens: Int
-    public let seconds: Double
-    public let peakResidentBytes: Int
-    /// Of each step, per supervised token.
-    public let losses: [Double]
-    /// After the last step; nil without validation data.
-    public let validationLoss: Double?
-
-    public var tokensPerSecond: Double { Double(tokens) / max(seconds, 1e-9) }
-}
-
-/// What a caller decides after a step.
-public enum TrainingDirective: Sendable {
-    case goOn
-    case stop
-}
 
 /// Carries out a training run: steps, validation, and the adapter's file at the end.
 public final class TrainingRun {
     public let setup: TrainingSetup
     private let pool: ThreadPool
     private let trainer: Trainer
+    private var progress = RunProgress()
+    /// The adapter's values when validation was best; nil when the last ones are kept.
+    private let bestValues: AdapterParameters?
+    private let checkpointDirectory: CheckpointDirectory
+    private let toolVersion: String
+    /// Steps done at the last checkpoint.
+    private var savedStep: Int?
+    /// What the user should know of a run that goes on from a checkpoint.
+    public private(set) var warnings: [String] = []
     /// "oneDNN" or "OpenBLAS".
     public var engineName: String { trainer.pass.engineName }
     /// Whether blocks are computed again on the way back.
     public var checkpoints: Bool { trainer.pass.checkpoints }
 
-    /// Takes the memory, and makes sure that the output can be written before hours are spent on it.
-    /// - Throws: `FormatError`.
-    public init(_ setup: TrainingSetup, pool: ThreadPool) throws {
+    /// Takes the memory, makes sure that the output can be written before hours are spent on it, and goes back to the
+    /// checkpoint that the options ask for.
+    /// - Throws: `FormatError`, also when the checkpoint is of another run.
+    public init(_ setup: TrainingSetup, pool: ThreadPool, toolVersion: String) throws {
         self.setup = setup
         self.pool = pool
+        self.toolVersion = toolVersion
         try TrainingOutput(setup).check()
         try setup.checkMemory(threads: pool.count)
-        let pass = try TrainingPass(model: setup.base, adapter: setup.adapter, pool: pool, plan: setup.passPlan)
-        trainer = Trainer(
-            pass: pass, pool: pool, weightDecay: Float(setup.options.weightDecay),
-            maximumGradientNorm: Float(setup.options.maximumGradientNorm), seed: setup.options.seed)
+        checkpointDirectory = try setup.openCheckpoints()
+        trainer = try setup.makeTrainer(pool: pool)
+        bestValues = setup.keepsBest ? AdapterParameters(layout: setup.adapter.layout) : nil
+        if setup.options.resumes { try resume() }
     }
 
-    /// Runs all steps and writes the adapter. `onStep` sees each step with the tokens per second so far.
-    /// - Returns: nil when `onStep` stopped the run; nothing is written then.
-    /// - Throws: `TrainingError` when training diverges, `FormatError` when the adapter cannot be written.
+    /// Runs all steps that are left and writes the adapter. `recorders` see everything that happens; `isInterrupted` is
+    /// asked before each step and each pass of a validation.
+    /// - Throws: `TrainingError` when training diverges, `FormatError` when the adapter cannot be written, and what a
+    ///   recorder throws.
     public func run(
-        toolVersion: String, onStep: (_ report: StepReport, _ tokensPerSecond: Double) -> TrainingDirective
-    ) throws -> TrainingSummary? {
-        var losses: [Double] = []
-        var (tokens, supervised) = (0, 0)
-        let clock = ContinuousClock()
-        let start = clock.now
-        for (step, indices) in setup.plan.batches() {
-            let examples = indices.map { setup.dataset.examples[$0] }
-            let report = try trainer.step(examples, learningRate: setup.schedule.learningRate(at: step))
-            losses.append(report.loss)
-            tokens += report.tokens
-            supervised += report.supervisedTokens
-            let rate = Double(tokens) / Self.seconds(clock.now - start)
-            if case .stop = onStep(report, rate) { return nil }
+        recorders: [any RunRecorder] = [], isInterrupted: () -> Bool
+    ) throws -> TrainingOutcome {
+        for recorder in recorders { try recorder.begin(progress.events) }
+        var batches = setup.plan.batches(from: progress.step)
+        while true {
+            if isEvaluationDue {
+                guard let record = try evaluate(isInterrupted: isInterrupted) else { return try interrupt() }
+                try append(.evaluation(record), recorders)
+            }
+            if isFinished { break }
+            if isInterrupted() { return try interrupt() }
+            if isSaveDue { try save() }
+            guard let (step, indices) = batches.next() else { break }
+            try append(.step(try advance(step, indices)), recorders)
         }
-        let seconds = Self.seconds(clock.now - start)
-        let validationLoss = setup.validation.map { Evaluation.loss($0.examples, pass: trainer.pass).mean }
-        let bytes = try file(losses: losses, validationLoss: validationLoss, toolVersion: toolVersion).serialized()
+        let summary = try finish()
+        try checkpointDirectory.removeAll()
+        for recorder in recorders { try recorder.finish(summary) }
+        return .finished(summary)
+    }
+
+    private func append(_ event: RunEvent, _ recorders: [any RunRecorder]) throws {
+        progress.append(event)
+        for recorder in recorders { try recorder.record(event) }
+    }
+
+    /// One optimizer step of the run's objective over the examples at `indices`.
+    private func step(_ indices: [Int], learningRate: Double) throws -> StepReport {
+        try trainer.step(indices.map { setup.dataset.examples[$0] }, learningRate: learningRate)
+    }
+
+    /// Carries out step `step`, from 0.
+    private func advance(_ step: Int, _ indices: [Int]) throws -> StepRecord {
+        let start = ContinuousClock.now
+        let report = try self.step(indices, learningRate: setup.schedule.learningRate(at: step))
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        return StepRecord(
+            report: report, epoch: setup.plan.epochs(afterStep: step), blockGradientNorms: trainer.blockGradientNorms(),
+            seconds: seconds, peakResidentBytes: Self.peakResidentBytes)
+    }
+
+    private var isFinished: Bool {
+        progress.step >= setup.plan.stepCount
+            || setup.options.patience.map { progress.evaluationsSinceBest >= $0 } ?? false
+    }
+}
+
+// MARK: Checkpoints
+
+extension TrainingRun {
+    /// Everything that the run changes: the trainer's arrays, and the best adapter once there is one.
+    private func arrays(_ progress: RunProgress) -> CheckpointArrays {
+        let best = progress.best == nil ? nil : bestValues
+        return CheckpointArrays(
+            arrays: trainer.arrays + (best.map { [("best_values", $0.values)] } ?? []),
+            count: setup.adapter.layout.parameterCount)
+    }
+
+    private var isSaveDue: Bool {
+        guard let interval = setup.options.saveInterval else { return false }
+        return progress.step > 0 && progress.step % interval == 0
+    }
+
+    /// Writes a checkpoint of this moment, unless there is one.
+    private func save() throws {
+        guard savedStep != progress.step else { return }
+        let identity = RunIdentity(setup)
+        try checkpointDirectory.write(step: progress.step) { directory in
+            try Checkpoint.write(
+                to: directory, identity: identity, progress: progress, arrays: arrays(progress), threads: pool.count,
+                toolVersion: toolVersion)
+        }
+        savedStep = progress.step
+    }
+
+    private func interrupt() throws -> TrainingOutcome {
+        try save()
+        return .interrupted(checkpoints: checkpointDirectory.path, step: progress.step)
+    }
+
+    /// Goes back to the latest checkpoint that is whole.
+    private func resume() throws {
+        let steps = try checkpointDirectory.steps()
+        var damage: [String] = []
+        for step in steps {
+            do {
+                let checkpoint = try Checkpoint(directory: checkpointDirectory.path(ofStep: step))
+                try checkIdentity(of: checkpoint)
+                progress = try checkpoint.restore(arrays)
+                trainer.resume(afterStep: step)
+                savedStep = step
+                warnings += damage.map { "\($0); going on from the checkpoint before it" }
+                return
+            } catch let error as FormatError {
+                damage.append(error.description)
+            }
+        }
+        throw FormatError(
+            damage.isEmpty ? "no checkpoint is here" : damage.joined(separator: "; "), file: checkpointDirectory.path)
+    }
+
+    /// - Throws: `TrainingDataError` when `checkpoint` is of another run.
+    private func checkIdentity(of checkpoint: Checkpoint) throws {
+        let differences = RunIdentity(setup).differences(from: checkpoint.identity)
+        guard differences.isEmpty else {
+            throw TrainingDataError(
+                "\(checkpointDirectory.path): the checkpoint is of another run: \(differences.joined(separator: ", ")); "
+                    + "give the options and files that it was begun with")
+        }
+        let (here, there) = (
+            ["\(pool.count) threads", "lora \(toolVersion)"],
+            ["\(checkpoint.threads) threads", "lora \(checkpoint.toolVersion)"]
+        )
+        for (here, there) in zip(here, there) where here != there {
+            warnings.append(
+                "the checkpoint was written with \(there), this is \(here): results may differ in last digits")
+        }
+    }
+}
+
+extension TrainingSetup {
+    /// The directory of the run's checkpoints, for this run alone.
+    /// - Throws: `FormatError` when another run has it, or left its checkpoints there.
+    fileprivate func openCheckpoints() throws -> CheckpointDirectory {
+        let path = options.checkpointsPath ?? options.outputPath + ".checkpoints"
+        if options.resumes, !CheckpointDirectory.exists(path) {
+            throw FormatError(
+                "there is no directory of checkpoints to go on from; a run that ended removes its own", file: path)
+        }
+        let directory = try CheckpointDirectory(path: path)
+        guard options.resumes else {
+            guard let step = try directory.steps().first else { return directory }
+            throw FormatError(
+                "holds a checkpoint of step \(step) of a run that did not end; go on with --resume \(path), remove it, "
+                    + "or name another --checkpoints", file: path)
+        }
+        return directory
+    }
+}
+
+// MARK: Validation
+
+extension TrainingRun {
+    private var isEvaluationDue: Bool {
+        guard setup.validation != nil, progress.step > progress.evaluatedStep else { return false }
+        return progress.step == setup.plan.stepCount || progress.step % setup.evaluationInterval == 0
+    }
+
+    /// Measures the validation data, and remembers the adapter when it has never done better.
+    /// - Returns: nil when the user wanted to end meanwhile.
+    /// - Throws: `TrainingError` when the loss is not finite.
+    private func evaluate(isInterrupted: () -> Bool) throws -> EvaluationRecord? {
+        guard let validation = setup.validation else { return nil }
+        let start = ContinuousClock.now
+        let loss = Validation(examples: validation.examples, pass: trainer.pass).loss(isInterrupted: isInterrupted)
+        guard let loss else { return nil }
+        guard loss.isFinite else { throw TrainingError.diverged(step: progress.step, loss: loss, gradientNorm: .nan) }
+        let isBest = progress.isBest(loss)
+        if isBest, let bestValues {
+            bestValues.values.update(from: setup.adapter.values, count: setup.adapter.layout.parameterCount)
+        }
+        return EvaluationRecord(
+            step: progress.step, loss: loss, isBest: isBest, seconds: (ContinuousClock.now - start) / .seconds(1),
+            metrics: [:])
+    }
+
+    /// Writes the adapter that is kept.
+    private func finish() throws -> TrainingSummary {
+        var (keptStep, validationLoss) = (progress.step, progress.lastEvaluation)
+        if let bestValues, let best = progress.best {
+            setup.adapter.values.update(from: bestValues.values, count: setup.adapter.layout.parameterCount)
+            (keptStep, validationLoss) = (best.step, best.loss)
+        }
+        let file = TrainedFile(
+            setup: setup, progress: progress, keptStep: keptStep, validationLoss: validationLoss, threads: pool.count,
+            toolVersion: toolVersion)
+        let bytes = try file.make().serialized()
         try AtomicFile.write(bytes, to: setup.options.outputPath)
         return TrainingSummary(
-            adapterPath: setup.options.outputPath, adapterBytes: bytes.count, steps: losses.count, tokens: tokens,
-            supervisedTokens: supervised, seconds: seconds, peakResidentBytes: Self.peakResidentBytes, losses: losses,
-            validationLoss: validationLoss)
-    }
-
-    private func file(losses: [Double], validationLoss: Double?, toolVersion: String) throws -> AdapterFile {
-        let options = setup.options
-        let configuration = setup.configuration
-        var named = configuration
-        named.baseModel = setup.base.file.metadata["general.name"]?.stringValue
-        let targets = TargetModule.allCases.filter { target in
-            setup.adapter.layout.pairs.contains { $0.target == target }
-        }
-        let record = AdapterRecord(
-            domain: Self.domain(of: options.outputPath),
-            baseFingerprint: BaseFingerprint.fingerprint(of: setup.base.file), rank: configuration.rank,
-            alpha: configuration.alpha, targets: targets.map(\.rawValue),
-            training: .object(record(losses: losses, validationLoss: validationLoss, toolVersion: toolVersion)))
-        return try AdapterFile(
-            configuration: named, record: record,
-            tensors: setup.adapter.tensors(configuration: setup.base.configuration, type: options.precision))
-    }
-
-    private func record(
-        losses: [Double], validationLoss: Double?, toolVersion: String
-    ) -> OrderedDictionary<String, JSONValue> {
-        let options = setup.options
-        var record: OrderedDictionary<String, JSONValue> = [
-            "tool_version": .string(toolVersion),
-            "date": .string(Self.date),
-            "data_sha256": .string(setup.dataset.digest),
-            "examples": .integer(Int64(setup.dataset.examples.count)),
-            "skipped_rows": .integer(Int64(setup.dataset.skips.count)),
-            "tokens": .integer(Int64(setup.dataset.tokenCount)),
-            "supervised_tokens": .integer(Int64(setup.dataset.supervisedCount)),
-            "steps": .integer(Int64(losses.count)),
-            "batch_size": .integer(Int64(options.batchSize)),
-            "learning_rate": .number(options.learningRate),
-            "schedule": .string(options.course.rawValue),
-            "warmup": .number(options.warmup),
-            "weight_decay": .number(options.weightDecay),
-            "max_grad_norm": .number(options.maximumGradientNorm),
-            "dropout": .number(options.dropout),
-            "compute": .string(options.compute.rawValue),
-            "threads": .integer(Int64(pool.count)),
-            "seed": .string(String(options.seed)),
-        ]
-        if setup.configuration.decomposesWeights { record["dora"] = .bool(true) }
-        if let first = losses.first, let last = losses.last, let best = losses.min() {
-            record["first_loss"] = .number(first)
-            record["last_loss"] = .number(last)
-            record["best_loss"] = .number(best)
-        }
-        if let validationLoss { record["valid_loss"] = .number(validationLoss) }
-        return record
-    }
-
-    /// The file's name without its extension.
-    private static func domain(of path: String) -> String {
-        URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent
-    }
-
-    /// The day, in UTC; `SOURCE_DATE_EPOCH` (https://reproducible-builds.org/specs/source-date-epoch) sets it, so that a
-    /// published adapter can be made again byte for byte.
-    private static var date: String {
-        let given = ProcessInfo.processInfo.environment["SOURCE_DATE_EPOCH"].flatMap { TimeInterval($0) }
-        let date = given.map { Date(timeIntervalSince1970: $0) } ?? Date()
-        return String(date.ISO8601Format().prefix(10))
-    }
-
-    private static func seconds(_ duration: Duration) -> Double {
-        Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
-    }
-
-    /// The most memory that the process has had resident, the map included. `getrusage` counts in what the parent had
-    /// when it started the process, so it only stands in where /proc does not tell.
-    public static var peakResidentBytes: Int {
-        let line = FileManager.default.contents(atPath: "/proc/self/status").flatMap { data in
-            String(decoding: data, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-        }
-        let words = line?.split(whereSeparator: \.isWhitespace) ?? []
-        if words.count > 1, let kilobytes = Int(words[1]) { return kilobytes * 1024 }
-        var usage = rusage()
-        getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
-        return usage.ru_maxrss * 1024
+            adapterPath: setup.options.outputPath, adapterBytes: bytes.count, steps: progress.step, keptStep: keptStep,
+            tokens: progress.tokens, supervisedTokens: progress.supervisedTokens, seconds: progress.seconds,
+            peakResidentBytes: Self.peakResidentBytes, losses: progress.losses, validationLoss: validationLoss,
+            bestValidationLoss: progress.best?.loss)
     }
 }

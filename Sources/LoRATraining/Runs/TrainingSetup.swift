@@ -1,6 +1,7 @@
 internal import LoRAFormats
 public import LoRAModel
 public import LoRAText
+internal import OrderedCollections
 
 /// A run made ready: base mapped, data read, adapter laid out, steps planned. Nothing is written yet.
 public final class TrainingSetup {
@@ -15,6 +16,8 @@ public final class TrainingSetup {
     public let adapter: AdapterParameters
     /// Of the adapter's file; that of the initial adapter where there is one.
     let configuration: AdapterConfiguration
+    /// Of what the run starts from; nil when it starts from nothing learned.
+    let initialAdapterDigest: String?
     public let passPlan: TrainingPass.Plan
 
     /// Rows that a pass packs examples into, unless a single example is longer: enough that products run at full speed,
@@ -24,8 +27,8 @@ public final class TrainingSetup {
     static let defaultMemory = 3 << 29
     /// What the program takes beside base and buffers.
     static let processMemory = 64 << 20
-    /// A value, its gradient and the optimizer's two moments.
-    static let bytesPerParameter = 16
+    /// A value, its gradient, the optimizer's two moments, and the value when validation was best.
+    static let bytesPerParameter = 20
 
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
     public init(_ options: TrainingOptions) throws {
@@ -38,13 +41,14 @@ public final class TrainingSetup {
         let location = try Dataset.Location(path: options.dataPath)
         dataset = try Self.dataset(location, .train, encoder)
         validation = try location.path(of: .valid).map { try Dataset(path: $0, encoder: encoder) }
+        try Self.checkValidation(options, hasData: validation != nil)
         plan = try BatchPlan(
             exampleCount: dataset.examples.count, batchSize: options.batchSize, length: options.length,
             shuffles: options.shuffles, seed: options.seed)
         schedule = Schedule(
             course: options.course, peak: options.learningRate, warmupFraction: options.warmup,
             stepCount: plan.stepCount)
-        (adapter, configuration) = try Self.adapter(options, base: base)
+        (adapter, configuration, initialAdapterDigest) = try Self.adapter(options, base: base)
         passPlan = Self.passPlan(
             options, base: base, adapter: adapter, datasets: [dataset] + (validation.map { [$0] } ?? []))
     }
@@ -56,15 +60,27 @@ public final class TrainingSetup {
         return try Dataset(path: path, encoder: encoder)
     }
 
+    /// - Throws: `TrainingDataError` for options that need validation data where there is none.
+    private static func checkValidation(_ options: TrainingOptions, hasData: Bool) throws {
+        let asking = [
+            ("--eval-every", options.evaluationInterval != nil), ("--patience", options.patience != nil),
+            ("--keep best", options.keep == .best),
+        ].filter(\.1).map(\.0)
+        guard !hasData, !asking.isEmpty else { return }
+        throw TrainingDataError(
+            "\(options.dataPath): \(asking.joined(separator: ", ")) needs validation data and there is none; "
+                + "name a directory that has a valid.jsonl too")
+    }
+
     private static func adapter(
         _ options: TrainingOptions, base: BaseModel
-    ) throws -> (AdapterParameters, AdapterConfiguration) {
+    ) throws -> (AdapterParameters, AdapterConfiguration, initialDigest: String?) {
         if let path = options.initialAdapterPath {
             let file = try AdapterFile.read(path: path)
             var configuration = file.configuration
             configuration.dropout = options.dropout
             let adapter = try file.parameters(for: base, path: path, allowsOtherBase: options.allowsOtherBase)
-            return (adapter, configuration)
+            return (adapter, configuration, file.contentDigest)
         }
         if let layers = options.layers, layers.upperBound >= base.configuration.blockCount {
             throw FormatError(
@@ -72,10 +88,26 @@ public final class TrainingSetup {
                     + "the base has blocks 0 to \(base.configuration.blockCount - 1)")
         }
         let matcher = try AdapterModuleMatcher(options.adapterConfiguration)
-        let adapter = AdapterParameters(layout: AdapterLayout(configuration: base.configuration, matcher: matcher))
+        let layout = AdapterLayout(configuration: base.configuration, matcher: matcher)
+        try checkPatterns(options, layout)
+        let adapter = AdapterParameters(layout: layout)
         adapter.initialize(seed: options.seed)
         adapter.initializeMagnitudes(for: base)
-        return (adapter, options.adapterConfiguration)
+        return (adapter, options.adapterConfiguration, nil)
+    }
+
+    /// - Throws: `FormatError` for a pattern that no adapted module matches: it was meant to change something.
+    private static func checkPatterns(_ options: TrainingOptions, _ layout: AdapterLayout) throws {
+        let keys = [("--rank-pattern", options.rankPattern.keys), ("--alpha-pattern", options.alphaPattern.keys)]
+        for (option, key) in keys.flatMap({ option, keys in keys.map { (option, $0) } }) {
+            var probe = options.adapterConfiguration
+            (probe.alpha, probe.alphaPattern) = (1, [key: 2])
+            let matcher = try AdapterModuleMatcher(probe)
+            guard !layout.pairs.contains(where: { matcher.alpha(of: $0.moduleName) == 2 }) else { continue }
+            throw FormatError(
+                "\(option) \(FormatError.quoted(key)): no adapted module's name ends so; names are like "
+                    + "\(layout.pairs.first?.moduleName ?? TargetModule.queryProjection.moduleName(block: 0))")
+        }
     }
 
     private static func passPlan(
@@ -93,6 +125,21 @@ public final class TrainingSetup {
 }
 
 extension TrainingSetup {
+    /// Steps from one validation to the next.
+    var evaluationInterval: Int { options.evaluationInterval ?? plan.stepsPerEpoch }
+    /// Whether the adapter with the lowest validation loss is written, not the last.
+    var keepsBest: Bool { validation != nil && options.keep != .last }
+
+    /// The adapter's trainer.
+    /// - Throws: `FormatError` when the memory cannot be had.
+    func makeTrainer(pool: ThreadPool) throws -> Trainer {
+        let pass = try TrainingPass(model: base, adapter: adapter, pool: pool, plan: passPlan)
+        return Trainer(
+            pass: pass, pool: pool, weightDecay: Float(options.weightDecay),
+            maximumGradientNorm: Float(options.maximumGradientNorm), loraPlusRatio: Float(options.loraPlusRatio),
+            seed: options.seed)
+    }
+
     /// - Throws: `FormatError` when the run needs more memory than the user allows.
     func checkMemory(threads: Int) throws {
         guard let allowed = options.maximumMemory else { return }
@@ -105,16 +152,5 @@ extension TrainingSetup {
         throw FormatError(
             "the run needs about \(needed >> 20) MiB, but --max-memory allows \(limit); allow more, or need less with "
                 + "--checkpointing on, a lower --rank or a lower --max-length")
-    }
-}
-
-extension TrainingOptions {
-    /// The configuration that the adapter's file will have.
-    var adapterConfiguration: AdapterConfiguration {
-        var configuration = AdapterConfiguration(
-            rank: rank, alpha: alpha, targetModules: .names(targets.map(\.rawValue)), dropout: dropout,
-            usesRankStabilization: usesRankStabilization, decomposesWeights: decomposesWeights)
-        if let layers { configuration.layers = Array(layers) }
-        return configuration
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import LoRAModel
+import OrderedCollections
 
 /// What the adapter is and what it learns from.
 struct AdapterOptions: ParsableArguments {
@@ -33,6 +34,13 @@ struct AdapterOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Blocks that get pairs: all, or a range such as 10-29.", valueName: "range"))
     var layers = LayersOption.all
 
+    @Option(
+        help: ArgumentHelp("Ranks of modules by the ends of their names (PEFT's rank_pattern).", valueName: "name=n,…"))
+    var rankPattern: PatternOption?
+
+    @Option(help: ArgumentHelp("Alphas, as --rank-pattern.", valueName: "name=x,…"))
+    var alphaPattern: PatternOption?
+
     @Option(help: ArgumentHelp("Go on from this adapter, with its rank and targets.", valueName: "file"))
     var initAdapter: String?
 
@@ -42,6 +50,33 @@ struct AdapterOptions: ParsableArguments {
         guard (1...4096).contains(rank) else { throw ValidationError("--rank must be from 1 to 4096") }
         guard alpha.isFinite, alpha > 0 else { throw ValidationError("--alpha must be above 0") }
         guard (0..<1).contains(dropout) else { throw ValidationError("--dropout must be at least 0 and below 1") }
+        let ranks = rankPattern.map { Array($0.values.values) } ?? []
+        guard ranks.allSatisfy({ $0 == $0.rounded() && (1...4096).contains($0) }) else {
+            throw ValidationError("--rank-pattern must have whole numbers from 1 to 4096")
+        }
+        guard alphaPattern?.values.values.allSatisfy({ $0 > 0 }) ?? true else {
+            throw ValidationError("--alpha-pattern must have numbers above 0")
+        }
+        if initAdapter != nil, rankPattern != nil || alphaPattern != nil {
+            throw ValidationError(
+                "--init-adapter excludes --rank-pattern and --alpha-pattern: it has its own ranks and alphas")
+        }
+    }
+}
+
+/// `NAME=NUMBER,…`: names are regular expressions for the ends of modules' names.
+struct PatternOption: ExpressibleByArgument {
+    let values: OrderedDictionary<String, Double>
+
+    init?(argument: String) {
+        var values: OrderedDictionary<String, Double> = [:]
+        for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
+            guard let sign = part.lastIndex(of: "="), sign > part.startIndex,
+                let number = Double(part[part.index(after: sign)...]), number.isFinite,
+                values.updateValue(number, forKey: String(part[..<sign])) == nil
+            else { return nil }
+        }
+        self.values = values
     }
 }
 

@@ -33,6 +33,9 @@ struct OptimizerOptions: ParsableArguments {
     @Option(help: "Gradients are scaled down to this norm; 0 for never.")
     var maxGradNorm = 1.0
 
+    @Option(help: "B's learning rate, as a multiple of A's (LoRA+).")
+    var loraPlusRatio = 1.0
+
     func validate() throws {
         if epochs != nil, steps != nil { throw ValidationError("--epochs and --steps exclude each other") }
         for (name, value) in [("--epochs", epochs), ("--steps", steps)] {
@@ -47,6 +50,9 @@ struct OptimizerOptions: ParsableArguments {
             throw ValidationError("--max-length must be from 2 to \(1 << 24)")
         }
         guard learningRate.isFinite, learningRate > 0 else { throw ValidationError("--learning-rate must be above 0") }
+        guard loraPlusRatio.isFinite, loraPlusRatio > 0 else {
+            throw ValidationError("--lora-plus-ratio must be above 0")
+        }
         guard (0...1).contains(warmup) else { throw ValidationError("--warmup must be from 0 to 1") }
         guard weightDecay.isFinite, weightDecay >= 0 else {
             throw ValidationError("--weight-decay must not be negative")

@@ -17,8 +17,15 @@ struct TrainCommand: ParsableCommand {
 
     @OptionGroup var adapter: AdapterOptions
     @OptionGroup var optimizer: OptimizerOptions
+    @OptionGroup var runs: RunOptions
     @OptionGroup var execution: ExecutionOptions
     @OptionGroup var common: CommonOptions
+
+    func validate() throws {
+        guard runs.findLr else { return }
+        if optimizer.epochs != nil { throw ValidationError("--find-lr and --epochs exclude each other; give --steps") }
+        if execution.dryRun { throw ValidationError("--find-lr and --dry-run exclude each other") }
+    }
 
     func run() throws {
         let setup = try TrainingSetup(trainingOptions())
@@ -26,23 +33,62 @@ struct TrainCommand: ParsableCommand {
             Console.note("warning: \(warning)")
         }
         if execution.dryRun { return try DryRun(setup: setup, threads: common.threads).print() }
+        if runs.findLr { return try findLearningRate(setup) }
         let pool = common.makePool()
         defer { pool.shutdown() }
         // From here on files may be under way, so that a signal must not end the process where it stands.
         let interruption = Interruption()
-        let run = try TrainingRun(setup, pool: pool)
+        let run = try TrainingRun(setup, pool: pool, toolVersion: toolVersion)
+        for warning in run.warnings { Console.note("warning: \(warning)") }
         if !common.quiet { Console.note(Self.headline(run, threads: pool.count)) }
-        var progress = TrainingProgress(steps: setup.plan.stepCount, isQuiet: common.quiet)
-        let summary = try run.run(toolVersion: toolVersion) { report, rate in
-            progress.show(report, tokensPerSecond: rate)
-            return interruption.isRequested ? .stop : .goOn
-        }
-        progress.finish()
-        guard let summary else {
-            Console.note("interrupted: no adapter was written")
+        let progress = common.quiet ? nil : TrainingProgress(steps: setup.plan.stepCount)
+        defer { progress?.close() }
+        let recorders: [(any RunRecorder)?] = [progress, runs.log.map { RunLog(path: $0) }]
+        let outcome = try run.run(
+            recorders: recorders.compactMap { $0 }, isInterrupted: { interruption.isRequested })
+        switch outcome {
+        case .finished(let summary): report(summary)
+        case .interrupted(let checkpoints, let step):
+            progress?.close()
+            Console.note(
+                "interrupted after step \(step) of \(setup.plan.stepCount): no adapter was written; go on with: "
+                    + Self.commandToResume(CommandLine.arguments, checkpoints: checkpoints))
             throw ExitCode(130)
         }
-        report(summary)
+    }
+
+    /// `--find-lr`: tries rates and writes nothing.
+    private func findLearningRate(_ setup: TrainingSetup) throws {
+        let pool = common.makePool()
+        defer { pool.shutdown() }
+        let interruption = Interruption()
+        let test = try LearningRateTest(setup, pool: pool)
+        if !common.quiet { Console.note("trying \(setup.plan.stepCount) learning rates") }
+        let result = test.run { interruption.isRequested }
+        if interruption.isRequested { throw ExitCode(130) }
+        let report = LearningRateReport(result: result, width: Console.width)
+        Console.print(execution.json ? report.json.serialized() : report.text)
+    }
+
+    /// The command line `arguments`, as a shell reads it, going on from `checkpoints`.
+    static func commandToResume(_ arguments: [String], checkpoints: String) -> String {
+        var words = arguments
+        for name in ["--resume", "--checkpoints"] {
+            while let index = words.firstIndex(where: { $0 == name || $0.hasPrefix(name + "=") }) {
+                words.removeSubrange(index..<min(index + (words[index] == name ? 2 : 1), words.count))
+            }
+        }
+        return (words + ["--resume", checkpoints]).map(quoted).joined(separator: " ")
+    }
+
+    private static func quoted(_ word: String) -> String {
+        let isPlain =
+            !word.isEmpty
+            && word.utf8.allSatisfy { byte in
+                Character(UnicodeScalar(byte)).isLetter || Character(UnicodeScalar(byte)).isNumber
+                    || "/.-_=,:+@%".utf8.contains(byte)
+            }
+        return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
     }
 
     private static func headline(_ run: TrainingRun, threads: Int) -> String {
@@ -56,7 +102,8 @@ struct TrainCommand: ParsableCommand {
 
     private func report(_ summary: TrainingSummary) {
         if execution.json { return Console.print(Self.json(summary).serialized()) }
-        let validation = summary.validationLoss.map { String(format: ", validation loss %.4f", $0) } ?? ""
+        let kept = summary.keptStep == summary.steps ? "" : " (of step \(summary.keptStep), the best)"
+        let validation = summary.validationLoss.map { String(format: ", validation loss %.4f", $0) + kept } ?? ""
         Console.print(
             "\(summary.adapterPath): \(describe(bytes: summary.adapterBytes)), \(summary.steps) steps in "
                 + describe(seconds: summary.seconds)
@@ -76,7 +123,7 @@ struct TrainCommand: ParsableCommand {
             "peak_rss_bytes": .integer(Int64(summary.peakResidentBytes)),
             "first_loss": summary.losses.first.map { .number($0) } ?? .null,
             "last_loss": summary.losses.last.map { .number($0) } ?? .null,
-            "best_valid_loss": summary.validationLoss.map { .number($0) } ?? .null,
+            "best_valid_loss": summary.bestValidationLoss.map { .number($0) } ?? .null,
             "losses": .array(summary.losses.map { .number($0) }),
         ])
     }
@@ -93,9 +140,12 @@ extension TrainCommand {
         options.decomposesWeights = adapter.dora
         options.targets = adapter.target.modules
         options.layers = adapter.layers.range
+        options.rankPattern = adapter.rankPattern?.values.mapValues { Int($0) } ?? [:]
+        options.alphaPattern = adapter.alphaPattern?.values ?? [:]
         options.initialAdapterPath = adapter.initAdapter
         options.allowsOtherBase = adapter.otherBase.allowOtherBase
-        options.length = optimizer.steps.map { .steps($0) } ?? .epochs(optimizer.epochs ?? 1)
+        let steps = optimizer.steps ?? (runs.findLr ? LearningRateTest.defaultSteps : nil)
+        options.length = steps.map { .steps($0) } ?? .epochs(optimizer.epochs ?? 1)
         options.batchSize = optimizer.batchSize
         options.maximumLength = optimizer.maxLength
         options.shuffles = optimizer.shuffle
@@ -104,6 +154,14 @@ extension TrainCommand {
         options.warmup = optimizer.warmup
         options.weightDecay = optimizer.weightDecay
         options.maximumGradientNorm = optimizer.maxGradNorm
+        options.loraPlusRatio = optimizer.loraPlusRatio
+        options.evaluationInterval = runs.evalEvery
+        options.keep = runs.keep
+        options.patience = runs.patience
+        options.saveInterval = runs.saveEvery
+        options.checkpointsPath = runs.resume ?? runs.checkpoints
+        options.resumes = runs.resume != nil
+        options.logPath = runs.log
         options.compute = try execution.compute.resolve()
         options.checkpointing = execution.checkpointing
         options.maximumMemory = execution.maxMemory?.bytes
