@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains an adapter for each of the three domains, and compares it with the base and a long prompt.
 
-    python3 Scripts/domains.py .build/release/lora models/base.bin [--rows N] [PHASE...]
+    python3 Scripts/domains.py .build/release/lora models/base.bin [--rows N] [--only DOMAIN] [PHASE...]
 
 Phases, all by default: `train` writes adapters/DOMAIN.lora where there is none (remove one to train it again);
 `accuracy` asks a live server every row of the test splits, or the first N; `timing` asks it some rows one after another
@@ -27,8 +27,8 @@ from with_server import Server
 
 ADAPTERS = Path("adapters")
 RESULTS = Path(".build/domains.json")
-TIMED_ROWS = 26
-TIMED_COLD = 7
+TIMED_ROWS = 14
+TIMED_COLD = 5
 FORGETTING_ROWS = 100
 
 
@@ -48,7 +48,7 @@ def adapter(domain):
 def train(run):
     """Trains what is missing; the records of all three."""
     found = {}
-    for domain in DOMAINS:
+    for domain in run.domains:
         path = adapter(domain)
         if path.exists():
             print(f"{path} is there and is kept", file=sys.stderr)
@@ -70,7 +70,7 @@ def ways(domain, base):
 def accuracy(run):
     found = {}
     with Server(run.lora, run.base, ADAPTERS) as server:
-        for domain in DOMAINS:
+        for domain in run.domains:
             rows = rows_of(domain.data, "test")[:run.rows]
             answers = [answer for _, answer in rows_of(domain.data, "train")]
             most_frequent = collections.Counter(answers).most_common(1)[0][0]
@@ -85,7 +85,7 @@ def accuracy(run):
 def timing(run):
     found = {}
     with Server(run.lora, run.base, ADAPTERS) as server:
-        for domain in DOMAINS:
+        for domain in run.domains:
             rows = random.Random(SEED).sample(rows_of(domain.data, "test"), TIMED_ROWS)
             found[domain.name] = {
                 name: {"milliseconds": milliseconds(server, domain, model, prompt, rows)}
@@ -112,9 +112,9 @@ def forgetting(run):
         text = Path(folder) / "text.jsonl"
         answers = [answer for _, answer in rows_of("datasets/neutral", "test")]
         text.write_text("".join(json.dumps({"text": answer}) + "\n" for answer in answers), encoding="utf-8")
-        data = {domain.name: domain.data for domain in DOMAINS} | {
+        data = {domain.name: domain.data for domain in run.domains} | {
             "neutral, as chat": "datasets/neutral", "neutral, as text": text}
-        adapters = [part for domain in DOMAINS for part in ("--adapter", adapter(domain))]
+        adapters = [part for domain in run.domains for part in ("--adapter", adapter(domain))]
         for name, path in data.items():
             results = lora_json(run.lora, "eval", "--base", run.base, *adapters, "--data", path, "--metrics", "loss",
                                 "--limit", FORGETTING_ROWS)["results"]
@@ -127,12 +127,12 @@ def prompts(run):
     """The long prompt's two forms on the validation splits."""
     found = {}
     with Server(run.lora, run.base, ADAPTERS) as server:
-        for domain in DOMAINS:
+        for domain in run.domains:
             rows = rows_of(domain.data, "valid")[:run.rows]
             found[domain.name] = {
                 form: measure(server, domain, Path(run.base).stem, domain.long_prompt(as_turns), rows)
                 for form, as_turns in (("turns", True), ("one message", False))}
-            print(domain.name, json.dumps(found[domain.name]))
+            print(domain.name, json.dumps(found[domain.name]), flush=True)
     return found
 
 
@@ -141,23 +141,12 @@ def cell(value, form):
 
 
 def print_tables(results):
-    if "accuracy" in results:
-        print("| domain | | accuracy | phoneme error rate | prompt tokens | ms a request |\n"
-              "| --- | --- | --- | --- | --- | --- |")
-        for domain in DOMAINS:
-            for name, found in results["accuracy"][domain.name].items():
-                times = results.get("timing", {}).get(domain.name, {}).get(name, {})
-                speed = cell(times.get("milliseconds"), ",.0f")
-                if "milliseconds_uncached" in times:
-                    speed += f" (uncached {times['milliseconds_uncached']:,.0f})"
-                print(f"| {domain.name} | {name} | {found['accuracy']:.3f} | "
-                      f"{cell(found.get('phoneme_error_rate'), '.3f')} | "
-                      f"{cell(found.get('prompt_tokens'), '.0f')} | {speed} |")
+    print_accuracy(results.get("accuracy", {}), results.get("timing", {}))
     if "forgetting" in results:
         models = ["base", *(domain.name for domain in DOMAINS)]
         print(f"\n| loss on | {' | '.join(models)} |\n|{' --- |' * (len(models) + 1)}")
         for data, losses in results["forgetting"].items():
-            print(f"| {data} | {' | '.join(f'{losses[model]:.3f}' for model in models)} |")
+            print(f"| {data} | {' | '.join(cell(losses.get(model), '.3f') for model in models)} |")
     if "train" in results:
         print("\n| adapter | options | supervised tokens | steps | validation loss | products | made | file |\n"
               "| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -167,6 +156,19 @@ def print_tables(results):
                   f"{found['bytes'] / 1000:,.0f} KB |")
 
 
+def print_accuracy(accuracy, timing):
+    print("| domain | | rows | accuracy | phoneme error rate | prompt tokens | ms a request |\n"
+          "| --- | --- | --- | --- | --- | --- | --- |")
+    for domain, ways_found in accuracy.items():
+        for name, found in ways_found.items():
+            times = timing.get(domain, {}).get(name, {})
+            speed = cell(times.get("milliseconds"), ",.0f")
+            if "milliseconds_uncached" in times:
+                speed += f" (uncached {times['milliseconds_uncached']:,.0f})"
+            print(f"| {domain} | {name} | {found['rows']} | {found['accuracy']:.3f} | "
+                  f"{cell(found.get('phoneme_error_rate'), '.3f')} | {cell(found.get('prompt_tokens'), '.0f')} | {speed} |")
+
+
 def main():
     phases = {phase.__name__: phase for phase in (train, accuracy, timing, forgetting, prompts)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,14 +176,17 @@ def main():
     parser.add_argument("base")
     parser.add_argument("phases", nargs="*", metavar="PHASE", default=["train", "accuracy", "timing", "forgetting"])
     parser.add_argument("--rows", type=int, metavar="N")
+    parser.add_argument("--only", action="append", choices=[domain.name for domain in DOMAINS], metavar="DOMAIN")
     run = parser.parse_intermixed_args()
+    run.domains = [domain for domain in DOMAINS if domain.name in (run.only or [domain.name])]
     if unknown := set(run.phases) - set(phases):
         parser.error(f"no phase {', '.join(sorted(unknown))}; there are {', '.join(phases)}")
     for name in run.phases:
         found = phases[name](run)
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({**results, name: found}, indent=2) + "\n", encoding="utf-8")
+        results[name] = {**results.get(name, {}), **found}
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print_tables(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
