@@ -27,6 +27,20 @@ public struct OpenFile: ~Copyable {
     public let state: State
     private let descriptor: Int32
 
+    /// Opens the regular file at `path`.
+    /// - Throws: `FormatError` with the path and the system's reason; for a directory or a device too.
+    public init(path: String) throws(FormatError) {
+        do throws(FormatError) {
+            // A pipe without a writer would block an ordinary open for ever.
+            let descriptor = try SystemCall.check("cannot open the file") {
+                open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+            }
+            try self.init(descriptor)
+        } catch {
+            throw error.located(in: path)
+        }
+    }
+
     /// Takes `descriptor` over.
     /// - Throws: `FormatError` when it is no regular file.
     init(_ descriptor: Int32) throws(FormatError) {
@@ -48,23 +62,35 @@ public struct OpenFile: ~Copyable {
             throw FormatError("the file has \(state.size) bytes, more than the \(limit) that are read")
         }
         var isWhole = true
-        let bytes = try OwnedBytes(count: state.size) { output in isWhole = try fill(output) }
-        return try isWhole && Self.state(descriptor) == state ? bytes : nil
+        let bytes = try OwnedBytes(count: state.size) { output in
+            isWhole = try read(into: output, at: 0) == output.count
+        }
+        return try isWhole && isUnchanged() ? bytes : nil
     }
 
-    /// Whether the file had as many bytes as `output`.
-    private func fill(_ output: UnsafeMutableRawBufferPointer) throws(FormatError) -> Bool {
+    /// Whether the file is as it was when it was opened.
+    /// - Throws: `FormatError` with the system's reason.
+    public func isUnchanged() throws(FormatError) -> Bool { try Self.state(descriptor) == state }
+
+    /// Reads from byte `offset` on until `output` is full or the file ends.
+    /// - Returns: the bytes read.
+    /// - Throws: `FormatError` with the system's reason.
+    public func read(into output: UnsafeMutableRawBufferPointer, at offset: Int) throws(FormatError) -> Int {
         var filled = 0
         while filled < output.count {
             let rest = UnsafeMutableRawBufferPointer(rebasing: output[filled...])
             let count = try SystemCall.check("cannot read the file") {
-                pread(descriptor, rest.baseAddress, rest.count, off_t(filled))
+                pread(descriptor, rest.baseAddress, rest.count, off_t(offset + filled))
             }
-            if count == 0 { return false }
+            if count == 0 { break }
             filled += count
         }
-        return true
+        return filled
     }
+
+    /// Maps the file, which nobody must shorten or write to any more.
+    /// - Throws: `FormatError` with the system's reason; for an empty file too.
+    public func map() throws -> MappedFile { try MappedFile(path: "/proc/self/fd/\(descriptor)") }
 
     private static func state(_ descriptor: Int32) throws(FormatError) -> State {
         var status = stat()
