@@ -13,11 +13,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 MASK = (1 << 64) - 1
 
 
-def load_base(path):
-    """(model, tokenizer) of a GGUF file with dequantised f32 weights, whatever the file is called."""
+def load_tokenizer(path):
+    """The tokenizer of a GGUF file, whatever the file is called."""
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(os.path.abspath(path), os.path.join(folder, "base.gguf"))
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf")
+        return AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf")
+
+
+def load_base(path):
+    """(model, tokenizer) of a GGUF file with dequantised f32 weights, whatever the file is called."""
+    tokenizer = load_tokenizer(path)
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(os.path.abspath(path), os.path.join(folder, "base.gguf"))
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="base.gguf", dtype=torch.float32)
     return model, tokenizer
 

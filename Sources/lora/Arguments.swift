@@ -6,5 +6,6 @@ public import LoRATraining
 extension Checkpointing: ExpressibleByArgument {}
 extension Schedule.Course: ExpressibleByArgument {}
 extension Dataset.Split: ExpressibleByArgument {}
+extension LossMask: ExpressibleByArgument {}
 extension MergeType: ExpressibleByArgument {}
 extension TrainingOptions.Keep: ExpressibleByArgument {}

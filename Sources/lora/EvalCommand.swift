@@ -58,8 +58,7 @@ struct EvalCommand: ParsableCommand {
         defer { pool.shutdown() }
         let evaluator = Evaluator(
             model: model, tokenizer: tokenizer, pool: pool, compute: try compute.resolve(),
-            examples: Array(dataset.examples.prefix(limit ?? .max)),
-            questions: Array(dataset.questions.prefix(limit ?? .max)))
+            examples: dataset.examples.prefix(limit ?? .max), questions: dataset.questions.prefix(limit ?? .max))
         let adapters = try adapter.map { try otherBase.loadAdapter($0, base: model) }
         var results: [EvaluationResult] = []
         for (name, parameters) in [(nil, nil)] + zip(adapter, adapters).map({ (Optional($0), Optional($1)) }) {

@@ -42,8 +42,7 @@ struct EvaluationTable {
             lines.append(pad(name(result)) + loss + "  " + match + String(format: "  %8.1f", result.seconds))
         }
         lines.append("\(split): \(evaluator.examples.count) examples")
-        for index in 0..<min(rowsShown, evaluator.questions.count) {
-            let question = evaluator.questions[index]
+        for (index, question) in evaluator.questions.prefix(rowsShown).enumerated() {
             lines.append("")
             lines.append("line \(question.line): " + oneLine(tokenizer.decode(question.prompt, skippingSpecial: false)))
             lines.append(pad("expected") + "  " + oneLine(question.answer))

@@ -6,20 +6,20 @@ import LoRATraining
 /// Rows to measure models on, as the base's chat template writes them.
 struct HeldOutData {
     private let tokenizer: Tokenizer
-    private let examples: [Example]
+    private let examples: Slice<Dataset.Examples>
 
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
     init(path: String, split: Dataset.Split, limit: Int?, base: BaseModel) throws {
         tokenizer = try Tokenizer(gguf: base.file)
         let dataset = try Dataset.heldOut(path: path, split: split, base: base, tokenizer: tokenizer)
-        examples = Array(dataset.examples.prefix(limit ?? .max))
+        examples = dataset.examples.prefix(limit ?? .max)
     }
 
     /// Mean per supervised token, in nats.
     /// - Throws: `FormatError` when the memory cannot be had.
     func loss(of model: BaseModel, with adapter: AdapterParameters?, pool: ThreadPool) throws -> Double {
         let evaluator = Evaluator(
-            model: model, tokenizer: tokenizer, pool: pool, compute: .best, examples: examples, questions: [])
+            model: model, tokenizer: tokenizer, pool: pool, compute: .best, examples: examples, questions: [Question]())
         let result = try evaluator.evaluate(name: nil, adapter: adapter, measuresLoss: true, measuresExactMatch: false)
         return result.loss ?? .nan
     }
@@ -31,9 +31,9 @@ extension Dataset {
     static func heldOut(
         path: String, split: Split, base: BaseModel, tokenizer: Tokenizer
     ) throws -> Dataset {
-        let encoder = ExampleEncoder(
-            tokenizer: tokenizer, format: try ChatFormat(gguf: base.file, tokenizer: tokenizer),
-            maximumLength: .max, contextLength: base.configuration.contextLength)
+        let encoder = try ExampleEncoder(
+            gguf: base.file, tokenizer: tokenizer, maximumLength: .max,
+            contextLength: base.configuration.contextLength, asksQuestions: true)
         guard let file = try Location(path: path).path(of: split) else {
             throw TrainingDataError("\(path): there is no \(split.rawValue) split")
         }

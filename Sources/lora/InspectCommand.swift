@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import LoRAFormats
 import LoRAModel
+import LoRATraining
 import OrderedCollections
 
 /// `lora inspect`: what a file is and what is in it.
@@ -43,11 +44,11 @@ struct Inspection {
             return
         }
         let magic = try Self.head(path)
-        if magic.elementsEqual("GGUF".utf8) {
+        if magic.starts(with: "GGUF".utf8) {
             facts = try Self.base(path)
         } else if magic.starts(with: "PK".utf8) {
             facts = try Self.adapter(path)
-        } else if magic.first == UInt8(ascii: "{") {
+        } else if Self.beginsWithRow(magic) {
             facts = try Self.rows(path)
         } else {
             throw FormatError("neither a GGUF file, nor an adapter, nor a data set", file: path)
@@ -56,7 +57,13 @@ struct Inspection {
 
     private static func head(_ path: String) throws -> [UInt8] {
         let map = try MappedFile(path: path)
-        return withExtendedLifetime(map) { Array(map.bytes.prefix(4)) }
+        return withExtendedLifetime(map) { Array(map.bytes.prefix(64)) }
+    }
+
+    /// Blank lines and a byte order mark may come before the first row.
+    private static func beginsWithRow(_ head: [UInt8]) -> Bool {
+        let blank: Set<UInt8> = [0x09, 0x0A, 0x0D, 0x20, 0xEF, 0xBB, 0xBF]
+        return head.first { !blank.contains($0) } == UInt8(ascii: "{")
     }
 
     private static func base(_ path: String) throws -> OrderedDictionary<String, JSONValue> {
@@ -120,19 +127,14 @@ struct Inspection {
     }
 
     private static func rows(_ path: String) throws -> OrderedDictionary<String, JSONValue> {
-        let content = try MappedFile.contents(path: path)
-        let lines = content.split(separator: UInt8(ascii: "\n"))
-        let first: JSONValue
-        do {
-            first = try (lines.first ?? content[...]).withUnsafeBytes { try JSONValue(parsing: $0) }
-        } catch let error as FormatError {
-            throw FormatError("line 1: \(error)", file: path)
-        }
+        let overview = try DatasetOverview(path: path)
         return [
             "kind": .string("data set"),
-            "rows": .integer(Int64(lines.count)),
-            "bytes": .integer(Int64(content.count)),
-            "keys": .array((first.objectValue.map { Array($0.keys) } ?? []).map { .string($0) }),
+            "rows": .integer(Int64(overview.rows)),
+            "bytes": .integer(Int64(overview.bytes)),
+            "form": .string(overview.form.rawValue),
+            "keys": .array(overview.keys.map { .string($0) }),
+            "sha256": .string(overview.digest),
         ]
     }
 }

@@ -85,6 +85,8 @@ struct UsageTests {
         ("train --base b --data d --find-lr --save-every 2", "--find-lr and --save-every exclude each other"),
         ("train --base b --data d --find-lr --epochs 2", "--find-lr and --epochs exclude each other"),
         ("train --base b --data d --find-lr --dry-run", "--find-lr and --dry-run exclude each other"),
+        ("train --base b --data d --mask first", "first"), ("train --base b --data d --hold-out 0", "'0'"),
+        ("train --base b --data d --hold-out 1.5", "1.5"), ("train --base b --data d --hold-out=-3", "-3"),
         ("eval --base b --data d --limit 0", "--limit must be"), ("eval --base b --data d --split half", "half"),
         ("eval --base b --data d --metrics speed", "speed"), ("eval --base b --data d --show=-1", "--show must"),
         ("generate --base b --prompt p --max-tokens 0", "--max-tokens must be"),

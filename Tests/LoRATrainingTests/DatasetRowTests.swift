@@ -11,19 +11,15 @@ struct DatasetRowTests {
         return try DatasetRow(value, form: RowForm.detect(in: value))
     }
 
-    private func message(_ role: String, _ content: String) -> JSONValue {
-        .object(["role": .string(role), "content": .string(content)])
-    }
-
     @Test("Each form is read into what it says")
     func forms() throws {
-        let exchange = [message("user", "hi"), message("assistant", "hello")]
+        let exchange = Conversation(question: "hi", answer: "hello")
         #expect(
             try row(#"{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"hello"}]}"#)
-                == .conversation(messages: exchange, tools: nil))
+                == .conversation(exchange))
         #expect(
             try row(#"{"conversations":[{"from":"human","value":"hi"},{"from":"gpt","value":"hello"}]}"#)
-                == .conversation(messages: exchange, tools: nil))
+                == .conversation(exchange))
         #expect(try row(#"{"prompt":"2+2=","completion":"4"}"#) == .completion(prompt: "2+2=", completion: "4"))
         #expect(
             try row(#"{"instruction":"add","input":"2, 2","output":"4"}"#)
@@ -42,12 +38,39 @@ struct DatasetRowTests {
             {"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}],
              "tools":[{"type":"function"}]}
             """#
-        guard case .conversation(let messages, let tools) = try row(json) else {
+        guard case .conversation(let conversation) = try row(json) else {
             Issue.record("not a conversation")
             return
         }
-        #expect(messages[1]["tool_calls"]?.arrayValue?.count == 1)
-        #expect(tools?.arrayValue?.count == 1)
+        #expect(conversation.messages[1].value["tool_calls"]?.arrayValue?.count == 1)
+        #expect(conversation.tools?.arrayValue?.count == 1)
+    }
+
+    @Test(
+        "A weight of 0 leaves an answer out of what is learned, and no template sees it; an empty answer is left out too"
+    )
+    func weights() throws {
+        for (answer, isLearned) in [
+            (#"{"role":"assistant","content":"a"}"#, true), (#"{"role":"assistant","content":"a","weight":1}"#, true),
+            (#"{"role":"assistant","content":"a","weight":0}"#, false), (#"{"role":"assistant","content":""}"#, false),
+            (#"{"role":"assistant","content":"a","weight":null,"tool_calls":null}"#, true),
+            (#"{"role":"assistant","content":"","tool_calls":[{"id":"1"}]}"#, true),
+        ] {
+            let json = "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"weight\":0},\(answer)]}"
+            guard case .conversation(let conversation) = try row(json) else {
+                Issue.record("not a conversation: \(json)")
+                continue
+            }
+            #expect(conversation.messages.map(\.isLearned) == [false, isLearned], "\(answer)")
+            #expect(conversation.messages.allSatisfy { $0.value["weight"] == nil })
+        }
+        let turns = try row(#"{"conversations":[{"from":"gpt","value":"a","weight":0},{"from":"gpt","value":"b"}]}"#)
+        #expect(
+            turns
+                == .conversation(
+                    Conversation(messages: [
+                        .init(role: "assistant", content: "a", weight: 0), .init(role: "assistant", content: "b"),
+                    ])))
     }
 
     @Test(
@@ -68,6 +91,26 @@ struct DatasetRowTests {
             ),
             (#"{"messages":[{"role":"assistant","content":null}]}"#, #""content" must be a string, found null"#),
             (#"{"messages":[{"role":"user","content":"hi"}]}"#, "has no answer of the assistant"),
+            (
+                #"{"messages":[{"role":"assistant","content":"a","weight":0.5}]}"#,
+                #"messages[0]: "weight" must be 0 or 1, found 0.5"#
+            ),
+            (
+                #"{"messages":[{"role":"assistant","content":"a","weight":true}]}"#,
+                #"messages[0]: "weight" must be 0 or 1, found a boolean"#
+            ),
+            (
+                #"{"messages":[{"role":"user","content":"a","weight":1}]}"#,
+                #"messages[0]: "weight" is 1, but only answers of the assistant are learned"#
+            ),
+            (
+                #"{"conversations":[{"from":"gpt","value":"a","weight":2}]}"#,
+                #"conversations[0]: "weight" must be 0 or 1, found 2"#
+            ),
+            (
+                #"{"messages":[{"role":"assistant","content":null,"tool_calls":null}]}"#,
+                #""content" must be a string, found null"#
+            ),
             (
                 #"{"messages":[{"role":"assistant","content":"a"}],"tools":"x"}"#,
                 #""tools" must be a list, found a string"#

@@ -40,7 +40,7 @@ struct DatasetTemplateTests {
         let golden = try TestFiles.golden("peft_smart_home.json", as: PEFTGolden.self)
         let data = try Dataset(path: TestFiles.smartHome.appending(path: "train.jsonl").path, encoder: encoder)
         #expect(data.examples.count == 2000)
-        #expect(data.skips.isEmpty)
+        #expect(data.skips.count == 0)
         try #require(golden.firstBatch.count == golden.batchSize)
         for (example, expected) in zip(data.examples, golden.firstBatch) {
             #expect(example.tokens == expected.ids)
@@ -75,7 +75,7 @@ struct DatasetTemplateTests {
         let example = try #require(data.examples.first)
         #expect(example.tokens == tokenizer.encode(prompt + "hello<|im_end|>\n"))
         #expect(learned(example) == "hello<|im_end|>\n")
-        #expect(data.questions == [Question(prompt: tokenizer.encode(prompt), answer: "hello", line: 1)])
+        #expect(Array(data.questions) == [Question(prompt: tokenizer.encode(prompt), answer: "hello", line: 1)])
     }
 
     @Test("An instruction's input follows it after an empty line")
@@ -97,6 +97,36 @@ struct DatasetTemplateTests {
         #expect(asked.hasPrefix("<|im_start|>system\ns<|im_end|>\n"))
         #expect(asked.hasSuffix("assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"))
         #expect(question.answer == "d")
+    }
+
+    @Test("Weights and --mask last leave answers in the context that are not learned")
+    func masks() throws {
+        let row = { (weights: [Int]) -> String in
+            let turns = zip(["b", "d", "f"], weights).map { answer, weight in
+                #"{"role":"user","content":"q"},{"role":"assistant","content":"\#(answer)","weight":\#(weight)}"#
+            }
+            return "{\"messages\":[\(turns.joined(separator: ","))]}"
+        }
+        for (mask, weights, expected) in [
+            (LossMask.all, [1, 1, 1], "b.d.f."), (.all, [0, 1, 0], "d."), (.last, [1, 1, 1], "f."),
+            (.last, [1, 1, 0], "d."),
+        ] {
+            let encoder = ExampleEncoder(tokenizer: tokenizer, format: encoder.format, maximumLength: 200, mask: mask)
+            let data = try Dataset(bytes: Array(row(weights).utf8), path: "train.jsonl", encoder: encoder)
+            let example = try #require(data.examples.first)
+            #expect(learned(example).replacing("<|im_end|>\n", with: ".") == expected, "\(mask) \(weights)")
+            #expect(tokenizer.decode(example.tokens).contains("assistant\nb\n"))
+        }
+        let none = #expect(throws: TrainingDataError.self) { try dataset(row([0, 0, 0])) }
+        #expect(none?.message.contains("1 row without an answer to learn from") == true)
+    }
+
+    @Test("An empty answer is nothing to learn from, with a template as without")
+    func emptyAnswer() throws {
+        let data = try dataset(
+            #"{"prompt":"hi","completion":""}"# + "\n" + #"{"prompt":"hi","completion":"hello"}"#)
+        #expect(data.skips.withoutAnswer.first.map(\.line) == [1])
+        #expect(data.examples.map(\.line) == [2])
     }
 
     @Test("Plain text is taken as it is, template or not")

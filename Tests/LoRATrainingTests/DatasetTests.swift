@@ -105,12 +105,20 @@ struct DatasetTests {
         #expect(message.hasSuffix("; and 33 more"))
     }
 
-    @Test("Invalid UTF-8, a byte order mark, deep nesting and NUL are bad lines, not crashes")
+    @Test("A byte order mark at the beginning of the file is passed over, and the lines keep their numbers")
+    func byteOrderMark() throws {
+        let row = "{\"text\":\"one two\"}"
+        #expect(try dataset("\u{FEFF}\(row)\r\n\(row)\r\n").examples.map(\.line) == [1, 2])
+        #expect(try refusal("\(row)\n\u{FEFF}\(row)").contains("train.jsonl:2: JSON starts with a byte order mark"))
+    }
+
+    @Test("Invalid UTF-8, a character cut in half, deep nesting and NUL are bad lines, not crashes")
     func hostileBytes() throws {
         let encoder = ExampleEncoder(tokenizer: tokenizer, format: nil, maximumLength: 100)
         let lines: [[UInt8]] = [
             Array("{\"text\":\"".utf8) + [0xFF, 0xC0] + Array("\"}".utf8),
-            [0xEF, 0xBB, 0xBF] + Array("{\"text\":\"a b\"}".utf8),
+            Array("{\"text\":\"caf\u{E9}".utf8.dropLast()),
+            Array("{\"text\":\"a\u{0}b\"}".utf8),
             Array(repeating: UInt8(ascii: "["), count: 100_000),
             [0],
         ]
@@ -161,8 +169,9 @@ struct DatasetTests {
             """, maximumLength: 20)
         #expect(data.examples.map(\.line) == [1])
         #expect(data.questions.map(\.line) == [1])
-        #expect(data.skips.map(\.line) == [2, 3, 4])
-        #expect(data.skips[1].reason == .nothingSupervised)
+        #expect(data.skips.tooLong.first.map(\.line) == [2, 4])
+        #expect(data.skips.withoutAnswer.first.map(\.line) == [3])
+        #expect(data.skips.count == 3)
         #expect(data.warnings.count == 2)
         #expect(
             data.warnings[0].hasPrefix("train.jsonl: 2 rows over the limit of 20 tokens skipped, line (tokens): 2 ("))

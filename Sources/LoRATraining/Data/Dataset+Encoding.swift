@@ -1,147 +1,66 @@
 internal import LoRAFormats
-public import LoRAText
-internal import OrderedCollections
+internal import LoRAModel
 
-/// Turns rows into examples: chat template, tokens, and the mask of what is learned.
-///
-/// A token is supervised when one of its bytes belongs to an answer of the assistant, with the end-of-turn token that
-/// the template writes after it. The prompt's own tokens need not be a prefix of the tokens of the whole: the mask comes
-/// from places in the text.
-public struct ExampleEncoder: Sendable {
-    let tokenizer: Tokenizer
-    let format: ChatFormat?
-    /// Rows with more tokens are skipped.
-    let maximumLength: Int
-    /// Whether it is the base's context that sets the limit, so that no option can raise it.
-    let isLimitedByContext: Bool
-
+extension Dataset {
+    /// Reads `source` from beginning to end, in pieces whose rows all cores encode, and writes a token file.
     /// - Parameters:
-    ///   - format: of the base; without one, rows of plain strings are joined as they are.
-    ///   - contextLength: of the base; a larger maximum length is lowered to it.
-    public init(tokenizer: Tokenizer, format: ChatFormat?, maximumLength: Int, contextLength: Int = .max) {
-        precondition(
-            min(maximumLength, contextLength) > 0, "a maximum length of \(maximumLength) in \(contextLength)")
-        self.tokenizer = tokenizer
-        self.format = format
-        self.maximumLength = min(maximumLength, contextLength)
-        isLimitedByContext = contextLength <= maximumLength
-    }
-
-    /// What holds for every row of the file, so that it is not said of each.
-    private static let noTemplate = TrainingDataError(
-        "the rows are conversations, but the base has no chat template to write them with; "
-            + "use a base with a template, or rows of prompt and completion")
-
-    /// - Throws: what the template reports of this row, or a `TrainingDataError` that concerns all rows.
-    func example(of row: DatasetRow, line: Int) throws -> Example {
-        if let conversation = conversation(of: row) {
-            let (text, spans) = try render(conversation)
-            let (ids, ranges) = tokenizer.encodeWithRanges(text)
-            return Example(tokens: ids, supervised: overlaps(of: ranges, with: spans), line: line)
+    ///   - path: of the source.
+    ///   - directory: where the token file is made.
+    ///   - target: its path; nil for a file that vanishes with its last use.
+    /// - Throws: `TrainingDataError` for bad rows; `FormatError` when there is no room, or `source` changes meanwhile.
+    static func encode(
+        _ source: borrowing OpenFile, path: String, encoder: ExampleEncoder, in directory: String, key: String,
+        keepingAs target: String?
+    ) throws -> TokenFile {
+        let name = name(of: path)
+        var writer = try TokenFileWriter(directory: directory, mayBeKept: target != nil)
+        var errors = ErrorList()
+        var rowCount = 0
+        var form: RowForm?
+        var pieces = LinePieces()
+        let pool = ThreadPool()
+        defer { pool.shutdown() }
+        while let piece = try pieces.next(of: source) {
+            form = form ?? piece.bytes.withUnsafeBytes(EncodedRows.form)
+            for rows in encode(piece, EncodedRows(encoder: encoder, fileName: name, form: form), pool) {
+                if let refusal = rows.refusal { throw refusal }
+                errors.append(rows.errors)
+                rowCount += rows.rowCount
+                if errors.count == 0 { try writer.append(rows) }
+            }
         }
-        switch row {
-        case .text(let text): return plain(prompt: "", answer: text, line: line)
-        case .completion(let prompt, let completion): return plain(prompt: prompt, answer: completion, line: line)
-        case .instruction(let instruction, let input, let output):
-            return plain(prompt: Self.joined(instruction, input) + "\n\n", answer: output, line: line)
-        case .conversation: throw Self.noTemplate
+        guard errors.count == 0 else {
+            let more = errors.count > errors.first.count ? "; and \(errors.count - errors.first.count) more" : ""
+            throw TrainingDataError(
+                "\(errors.count) of \(rowCount) rows cannot be used: " + errors.first.joined(separator: "; ") + more)
         }
-    }
-
-    /// What exact match asks of the row; nil for plain text.
-    func question(of row: DatasetRow, line: Int) throws -> Question? {
-        if let conversation = conversation(of: row), let format {
-            guard let last = conversation.messages.lastIndex(where: { $0["role"]?.stringValue == "assistant" }),
-                let answer = conversation.messages[last]["content"]?.stringValue
-            else { return nil }
-            var asked = conversation
-            asked.messages = Array(conversation.messages[..<last])
-            let text = try format.render(messages: asked.messages, tools: asked.tools, addGenerationPrompt: true)
-            return Question(prompt: tokenizer.encode(text), answer: answer, line: line)
+        guard let form else { throw TrainingDataError("\(path): there is no row in the file") }
+        guard try source.isUnchanged() else {
+            throw TrainingDataError("\(name): the file was changed while it was read; start again")
         }
-        switch row {
-        case .completion(let prompt, let completion):
-            return Question(prompt: opened(tokenizer.encode(prompt)), answer: completion, line: line)
-        case .instruction(let instruction, let input, let output):
-            let prompt = Self.joined(instruction, input) + "\n\n"
-            return Question(prompt: opened(tokenizer.encode(prompt)), answer: output, line: line)
-        case .text, .conversation: return nil
+        return try writer.finish(form: form, key: key, keepingAs: target)
+    }
+
+    /// The rows of a piece, in their order.
+    private static func encode(
+        _ piece: LinePieces.Piece, _ empty: EncodedRows, _ pool: ThreadPool
+    ) -> [EncodedRows] {
+        if let byteCount = piece.refusedBytes {
+            var rows = empty
+            rows.refuse(line: piece.firstLine, byteCount: byteCount)
+            return [rows]
         }
-    }
-}
-
-extension ExampleEncoder {
-    private struct Conversation {
-        var messages: [JSONValue]
-        var tools: JSONValue?
-    }
-
-    /// The row as messages, if the base has a template to write them with.
-    private func conversation(of row: DatasetRow) -> Conversation? {
-        guard format != nil else { return nil }
-        switch row {
-        case .text: return nil
-        case .conversation(let messages, let tools): return Conversation(messages: messages, tools: tools)
-        case .completion(let prompt, let completion): return Self.exchange(prompt, completion)
-        case .instruction(let instruction, let input, let output):
-            return Self.exchange(Self.joined(instruction, input), output)
+        // More parts than threads: not all rows take the same time.
+        let parts = piece.parts(pool.count * 4)
+        var encoded = Array(repeating: empty, count: parts.count)
+        piece.bytes.withUnsafeBytes { bytes in
+            encoded.withUnsafeMutableBufferPointer { encoded in
+                pool.forEachTask(parts.count) { task, _ in
+                    let part = parts[task]
+                    encoded[task].read(UnsafeRawBufferPointer(rebasing: bytes[part.bytes]), firstLine: part.firstLine)
+                }
+            }
         }
-    }
-
-    private static func exchange(_ question: String, _ answer: String) -> Conversation {
-        Conversation(messages: [
-            .object(["role": .string("user"), "content": .string(question)]),
-            .object(["role": .string("assistant"), "content": .string(answer)]),
-        ])
-    }
-
-    private static func joined(_ instruction: String, _ input: String) -> String {
-        input.isEmpty ? instruction : "\(instruction)\n\n\(input)"
-    }
-
-    private func render(_ conversation: Conversation) throws -> (text: String, spans: [Range<Int>]) {
-        guard let format else { throw Self.noTemplate }
-        return try format.template.renderWithAssistantSpans(
-            format.variables(messages: conversation.messages, tools: conversation.tools, addGenerationPrompt: false))
-    }
-
-    /// Whether each range shares a byte with a span. Both are in ascending order.
-    private func overlaps(of ranges: [Range<Int>], with spans: [Range<Int>]) -> [Bool] {
-        var next = 0
-        return ranges.map { range in
-            while next < spans.count, spans[next].upperBound <= range.lowerBound { next += 1 }
-            return next < spans.count && spans[next].overlaps(range)
-        }
-    }
-}
-
-extension ExampleEncoder {
-    /// Prompt and answer end to end. BOS is put before when the base wants it and the text has none; EOS after the
-    /// answer, supervised, so that the model learns to stop.
-    private func plain(prompt: String, answer: String, line: Int) -> Example {
-        let (ids, ranges) = tokenizer.encodeWithRanges(prompt + answer)
-        let start = prompt.utf8.count
-        let span = start..<start + answer.utf8.count
-        var tokens = opened(ids)
-        var supervised = Array(repeating: false, count: tokens.count - ids.count)
-        supervised += overlaps(of: ranges, with: span.isEmpty ? [] : [span])
-        if !answer.isEmpty, let eos = tokenizer.eosID, !endsTurn(ids) {
-            tokens.append(eos)
-            supervised.append(true)
-        }
-        return Example(tokens: tokens, supervised: supervised, line: line)
-    }
-
-    /// Whether the text itself ends with an end-of-turn token, perhaps with white space after it.
-    private func endsTurn(_ ids: [Int32]) -> Bool {
-        let last = ids.last { id in
-            !tokenizer.bytes(of: id).allSatisfy { [0x20, 0x09, 0x0A, 0x0D].contains($0) }
-        }
-        return last.map(tokenizer.endIDs.contains) ?? false
-    }
-
-    private func opened(_ ids: [Int32]) -> [Int32] {
-        guard tokenizer.addsBOS, let bos = tokenizer.bosID, ids.first != bos else { return ids }
-        return [bos] + ids
+        return encoded
     }
 }

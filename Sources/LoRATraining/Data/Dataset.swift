@@ -1,115 +1,167 @@
-internal import Crypto
+internal import Foundation
 internal import LoRAFormats
+internal import LoRAModel
 
-/// The examples of one JSONL file, ready to train on or to evaluate with.
+/// The examples of one JSONL file, ready to train on or to evaluate with. They are in a token file, not in memory.
 public struct Dataset: Sendable {
     /// The parts of a data set, one file each.
     public enum Split: String, Sendable, CaseIterable {
         case train, valid, test
     }
 
-    /// A row that was left out, and why.
-    public struct Skip: Sendable, Equatable {
-        public enum Reason: Sendable, Equatable {
-            /// More tokens than `--max-length` allows.
-            case tooLong(tokens: Int, limit: Int)
-            /// No token of an answer.
-            case nothingSupervised
-        }
-
-        /// Counted from 1.
-        public let line: Int
-        public let reason: Reason
-    }
-
     /// The file's path.
     public let path: String
-    public let form: RowForm
-    /// In the order of the file.
-    public let examples: [Example]
-    /// What exact match asks, in the order of the file; empty for the form `text`.
-    public let questions: [Question]
-    /// Rows that were left out, in the order of the file.
-    public let skips: [Skip]
     /// SHA-256 of the file's bytes, 64 hexadecimal digits.
     public let digest: String
-    /// Whether it is the base's context that rows were too long for.
-    private let isLimitedByContext: Bool
-
+    /// In the order of the file.
+    public let examples: Examples
     /// Tokens of all examples.
-    public var tokenCount: Int { examples.reduce(0) { $0 + $1.tokens.count } }
+    public let tokenCount: Int
     /// Supervised positions of all examples.
-    public var supervisedCount: Int { examples.reduce(0) { $0 + $1.supervisedCount } }
+    public let supervisedCount: Int
+    /// Why the examples will be read again next time, if they are many.
+    private let cacheWarning: String?
+    /// Tokens that a row may have, and whether it is the base's context that rows are too long for.
+    private let limit: (tokens: Int, isContext: Bool)
 
-    /// Reads and encodes all rows of the JSONL file at `path`.
-    /// - Throws: `TrainingDataError` that lists every bad line, or says why the file cannot be read.
-    public init(path: String, encoder: ExampleEncoder) throws {
-        let bytes: [UInt8]
+    private var file: TokenFile { examples.file }
+    public var form: RowForm { file.summary.form }
+    /// Rows that were left out.
+    public var skips: Skips { file.summary.tally.skips }
+    /// Rows that the longest example takes in a batch.
+    public var longestRows: Int { file.summary.tally.longestRows }
+
+    /// Reads and encodes all rows of the JSONL file at `path`, or takes what an earlier run made of the same bytes.
+    /// - Parameter cache: where token files are kept; nil for nowhere.
+    /// - Throws: `TrainingDataError` that lists bad lines, or says why the file cannot be read.
+    public init(path: String, encoder: ExampleEncoder, cache: TokenCache? = .standard) throws {
         do {
-            // A copy: a file that someone shortens while it is read would otherwise take the process with it.
-            bytes = try MappedFile.contents(path: path)
-        } catch {
-            throw TrainingDataError(String(describing: error))
+            try self.init(source: OpenFile(path: path), path: path, encoder: encoder, cache: cache)
+        } catch let error as FormatError {
+            throw TrainingDataError(error.file == nil ? "\(path): \(error)" : String(describing: error))
         }
-        try self.init(bytes: bytes, path: path, encoder: encoder)
     }
 
-    /// As `init(path:encoder:)`, with the bytes of the file.
-    init(bytes: [UInt8], path: String, encoder: ExampleEncoder) throws {
+    private init(
+        source: consuming OpenFile, path: String, encoder: ExampleEncoder, cache: TokenCache?
+    ) throws {
         self.path = path
-        digest = SHA256.hash(data: bytes).map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined()
-        var reader = DatasetReader(name: Self.name(of: path), encoder: encoder)
-        reader.read(bytes)
-        try reader.check()
-        guard let form = reader.form else { throw TrainingDataError("\(path): there is no row in the file") }
-        self.form = form
-        examples = reader.examples
-        questions = reader.questions
-        skips = reader.skips
-        isLimitedByContext = encoder.isLimitedByContext
-        guard !examples.isEmpty else {
+        guard source.state.size > 0 else { throw FormatError("the file is empty (0 bytes)", file: path) }
+        let cache = cache.flatMap { source.state.size >= $0.smallest ? $0 : nil }
+        digest = try cache?.digest(of: source) ?? TokenCache.computeDigest(of: source)
+        limit = (encoder.maximumLength, encoder.isLimitedByContext)
+        let made = try Self.tokens(of: source, digest: digest, path: path, encoder: encoder, cache: cache)
+        cacheWarning = made.warning
+        let tally = made.file.summary.tally
+        examples = Examples(file: made.file)
+        (tokenCount, supervisedCount) = (tally.tokens, tally.supervised)
+        guard tally.examples > 0 else {
             throw TrainingDataError("\(path): no row is left to use. " + warnings.joined(separator: " "))
         }
     }
 
-    private static func name(of path: String) -> String {
-        path.split(separator: "/").last.map(String.init) ?? path
+    /// Those of `whole`'s examples that are at `selection`.
+    init(_ whole: Dataset, selection: [UInt32], tokenCount: Int, supervisedCount: Int) {
+        (path, digest, cacheWarning, limit) = (whole.path, whole.digest, whole.cacheWarning, whole.limit)
+        examples = Examples(file: whole.file, selection: selection)
+        (self.tokenCount, self.supervisedCount) = (tokenCount, supervisedCount)
     }
 
-    /// The longest list of lines that an error or a warning prints.
-    static let listed = 20
+    private static func tokens(
+        of source: borrowing OpenFile, digest: String, path: String, encoder: ExampleEncoder, cache: TokenCache?
+    ) throws -> (file: TokenFile, warning: String?) {
+        var warning: String?
+        if let cache, let identity = encoder.identity {
+            let key = TokenCache.key(digest: digest, encoder: identity)
+            if let file = cache.tokenFile(key) { return (file, nil) }
+            do {
+                try cache.prepare()
+                let file = try encode(
+                    source, path: path, encoder: encoder, in: cache.directory, key: key,
+                    keepingAs: cache.path(of: key))
+                cache.noteWritten(key, file)
+                return (file, nil)
+            } catch let error as FormatError {
+                warning = "\(name(of: path)): its tokens cannot be kept for the next run: \(error)"
+            }
+        }
+        let file = try encode(
+            source, path: path, encoder: encoder, in: FileManager.default.temporaryDirectory.path, key: "",
+            keepingAs: nil)
+        return (file, warning)
+    }
 
+    static func name(of path: String) -> String {
+        path.split(separator: "/").last.map(String.init) ?? path
+    }
+}
+
+extension Dataset {
     /// One line for each reason that rows were left out for: how many, which lines, what to do.
     public var warnings: [String] {
         let name = Self.name(of: path)
-        let long = skips.compactMap { skip in
-            if case .tooLong(let tokens, _) = skip.reason { (skip.line, tokens) } else { nil }
-        }
-        let limit = skips.lazy.compactMap { skip in
-            if case .tooLong(_, let limit) = skip.reason { limit } else { nil }
-        }.first
-        var lines: [String] = []
-        if let limit {
-            let list = Self.list(long.map { "\($0.0) (\($0.1))" })
+        var lines = cacheWarning.map { [$0] } ?? []
+        if skips.tooLong.count > 0 {
+            let list = skips.tooLong.list { "\($0.line) (\($0.tokens))" }
             lines.append(
-                "\(name): \(Self.rows(long.count)) over the limit of \(limit) tokens skipped, line (tokens): \(list). "
-                    + (isLimitedByContext
+                "\(name): \(Self.rows(skips.tooLong.count)) over the limit of \(limit.tokens) tokens skipped, "
+                    + "line (tokens): \(list). "
+                    + (limit.isContext
                         ? "It is the base's context: split them, or use another base."
                         : "Raise --max-length to use them."))
         }
-        let empty = skips.filter { $0.reason == .nothingSupervised }.map { String($0.line) }
-        if !empty.isEmpty {
+        if skips.withoutAnswer.count > 0 {
             lines.append(
-                "\(name): \(Self.rows(empty.count)) without an answer to learn from skipped, line: \(Self.list(empty)). "
-                    + "Give them an answer, or remove them.")
+                "\(name): \(Self.rows(skips.withoutAnswer.count)) without an answer to learn from skipped, "
+                    + "line: \(skips.withoutAnswer.list { "\($0.line)" }). Give them an answer, or remove them.")
         }
         return lines
     }
 
-    static func rows(_ count: Int) -> String { count == 1 ? "1 row" : "\(count) rows" }
+    private static func rows(_ count: Int) -> String { count == 1 ? "1 row" : "\(count) rows" }
 
-    static func list(_ items: [String], separator: String = ", ") -> String {
-        let shown = items.prefix(listed).joined(separator: separator)
-        return items.count > listed ? "\(shown)\(separator)and \(items.count - listed) more" : shown
+    /// The longest list of lines that an error or a warning prints.
+    static let listed = 20
+
+    /// Rows that were left out, by reason.
+    public struct Skips: Codable, Sendable, Equatable {
+        public struct Row: Codable, Sendable, Equatable {
+            /// Counted from 1.
+            public let line: Int
+            public let tokens: Int
+        }
+
+        public struct Rows: Codable, Sendable, Equatable {
+            public private(set) var count = 0
+            /// The first ones, in the order of the file.
+            public private(set) var first: [Row] = []
+
+            mutating func append(line: Int, tokens: Int) {
+                count += 1
+                if first.count < Dataset.listed { first.append(Row(line: line, tokens: tokens)) }
+            }
+
+            mutating func append(_ other: Rows) {
+                count += other.count
+                first += other.first.prefix(Dataset.listed - first.count)
+            }
+
+            func list(_ describe: (Row) -> String) -> String {
+                let shown = first.map(describe).joined(separator: ", ")
+                return count > first.count ? "\(shown), and \(count - first.count) more" : shown
+            }
+        }
+
+        /// More tokens than `--max-length` or the base's context allows.
+        public internal(set) var tooLong = Rows()
+        /// No token of an answer.
+        public internal(set) var withoutAnswer = Rows()
+
+        public var count: Int { tooLong.count + withoutAnswer.count }
+
+        mutating func append(_ other: Skips) {
+            tooLong.append(other.tooLong)
+            withoutAnswer.append(other.withoutAnswer)
+        }
     }
 }

@@ -1,6 +1,14 @@
-internal import LoRAFormats
+internal import Foundation
+public import LoRAFormats
 public import LoRAText
-internal import OrderedCollections
+
+/// Which answers of a conversation are learned.
+public enum LossMask: String, Sendable, CaseIterable {
+    /// Every answer whose weight is not 0.
+    case all
+    /// The last of them alone; the others are context.
+    case last
+}
 
 /// Turns rows into examples: chat template, tokens, and the mask of what is learned.
 ///
@@ -14,17 +22,52 @@ public struct ExampleEncoder: Sendable {
     let maximumLength: Int
     /// Whether it is the base's context that sets the limit, so that no option can raise it.
     let isLimitedByContext: Bool
+    let mask: LossMask
+    /// Whether exact match will ask about the rows.
+    let asksQuestions: Bool
+    /// Everything that decides what a row becomes, as text; nil when it is not known.
+    let identity: String?
 
     /// - Parameters:
     ///   - format: of the base; without one, rows of plain strings are joined as they are.
     ///   - contextLength: of the base; a larger maximum length is lowered to it.
-    public init(tokenizer: Tokenizer, format: ChatFormat?, maximumLength: Int, contextLength: Int = .max) {
-        precondition(
-            min(maximumLength, contextLength) > 0, "a maximum length of \(maximumLength) in \(contextLength)")
+    public init(
+        tokenizer: Tokenizer, format: ChatFormat?, maximumLength: Int, contextLength: Int = .max,
+        mask: LossMask = .all, asksQuestions: Bool = true
+    ) {
+        self.init(
+            tokenizer, format, min(maximumLength, contextLength), isLimitedByContext: contextLength <= maximumLength,
+            mask, asksQuestions, sourceIdentity: nil)
+    }
+
+    /// With the chat template of the base in `gguf`, whose `tokenizer` is given.
+    /// - Throws: `TemplateError` when the template cannot be read.
+    public init(
+        gguf: GGUFFile, tokenizer: Tokenizer, maximumLength: Int, contextLength: Int, mask: LossMask = .all,
+        asksQuestions: Bool
+    ) throws {
+        var source = gguf.digest(ofKeysFrom: "tokenizer.")
+        if gguf.metadata["tokenizer.chat_template"]?.stringValue?.contains("strftime_now") == true {
+            // Such a template writes the day into every row.
+            source += " \(Int(Date().timeIntervalSince1970 / 86_400))"
+        }
+        self.init(
+            tokenizer, try ChatFormat(gguf: gguf, tokenizer: tokenizer), min(maximumLength, contextLength),
+            isLimitedByContext: contextLength <= maximumLength, mask, asksQuestions, sourceIdentity: source)
+    }
+
+    private init(
+        _ tokenizer: Tokenizer, _ format: ChatFormat?, _ maximumLength: Int, isLimitedByContext: Bool,
+        _ mask: LossMask, _ asksQuestions: Bool, sourceIdentity: String?
+    ) {
+        precondition(maximumLength > 0, "a maximum length of \(maximumLength)")
         self.tokenizer = tokenizer
         self.format = format
-        self.maximumLength = min(maximumLength, contextLength)
-        isLimitedByContext = contextLength <= maximumLength
+        self.maximumLength = maximumLength
+        self.isLimitedByContext = isLimitedByContext
+        self.mask = mask
+        self.asksQuestions = asksQuestions
+        identity = sourceIdentity.map { "\($0) \(maximumLength) \(mask.rawValue) \(asksQuestions)" }
     }
 
     /// What holds for every row of the file, so that it is not said of each.
@@ -34,11 +77,7 @@ public struct ExampleEncoder: Sendable {
 
     /// - Throws: what the template reports of this row, or a `TrainingDataError` that concerns all rows.
     func example(of row: DatasetRow, line: Int) throws -> Example {
-        if let conversation = conversation(of: row) {
-            let (text, spans) = try render(conversation)
-            let (ids, ranges) = tokenizer.encodeWithRanges(text)
-            return Example(tokens: ids, supervised: overlaps(of: ranges, with: spans), line: line)
-        }
+        if let conversation = conversation(of: row) { return try example(of: conversation, line: line) }
         switch row {
         case .text(let text): return plain(prompt: "", answer: text, line: line)
         case .completion(let prompt, let completion): return plain(prompt: prompt, answer: completion, line: line)
@@ -51,12 +90,12 @@ public struct ExampleEncoder: Sendable {
     /// What exact match asks of the row; nil for plain text.
     func question(of row: DatasetRow, line: Int) throws -> Question? {
         if let conversation = conversation(of: row), let format {
-            guard let last = conversation.messages.lastIndex(where: { $0["role"]?.stringValue == "assistant" }),
-                let answer = conversation.messages[last]["content"]?.stringValue
+            guard let last = conversation.messages.lastIndex(where: \.isAnswer),
+                let answer = conversation.messages[last].value["content"]?.stringValue
             else { return nil }
-            var asked = conversation
-            asked.messages = Array(conversation.messages[..<last])
-            let text = try format.render(messages: asked.messages, tools: asked.tools, addGenerationPrompt: true)
+            let text = try format.render(
+                messages: conversation.messages[..<last].map(\.value), tools: conversation.tools,
+                addGenerationPrompt: true)
             return Question(prompt: tokenizer.encode(text), answer: answer, line: line)
         }
         switch row {
@@ -71,38 +110,47 @@ public struct ExampleEncoder: Sendable {
 }
 
 extension ExampleEncoder {
-    private struct Conversation {
-        var messages: [JSONValue]
-        var tools: JSONValue?
-    }
-
     /// The row as messages, if the base has a template to write them with.
     private func conversation(of row: DatasetRow) -> Conversation? {
         guard format != nil else { return nil }
         switch row {
         case .text: return nil
-        case .conversation(let messages, let tools): return Conversation(messages: messages, tools: tools)
-        case .completion(let prompt, let completion): return Self.exchange(prompt, completion)
+        case .conversation(let conversation): return conversation
+        case .completion(let prompt, let completion): return Conversation(question: prompt, answer: completion)
         case .instruction(let instruction, let input, let output):
-            return Self.exchange(Self.joined(instruction, input), output)
+            return Conversation(question: Self.joined(instruction, input), answer: output)
         }
-    }
-
-    private static func exchange(_ question: String, _ answer: String) -> Conversation {
-        Conversation(messages: [
-            .object(["role": .string("user"), "content": .string(question)]),
-            .object(["role": .string("assistant"), "content": .string(answer)]),
-        ])
     }
 
     private static func joined(_ instruction: String, _ input: String) -> String {
         input.isEmpty ? instruction : "\(instruction)\n\n\(input)"
     }
 
-    private func render(_ conversation: Conversation) throws -> (text: String, spans: [Range<Int>]) {
+    /// The conversation as the template writes it, its learned answers supervised.
+    func example(of conversation: Conversation, line: Int) throws -> Example {
         guard let format else { throw Self.noTemplate }
-        return try format.template.renderWithAssistantSpans(
-            format.variables(messages: conversation.messages, tools: conversation.tools, addGenerationPrompt: false))
+        let (text, spans) = try format.template.renderWithAssistantSpans(
+            format.variables(
+                messages: conversation.messages.map(\.value), tools: conversation.tools, addGenerationPrompt: false))
+        let (ids, ranges) = tokenizer.encodeWithRanges(text)
+        let learned = try learned(spans, of: conversation)
+        return Example(tokens: ids, supervised: overlaps(of: ranges, with: learned), line: line)
+    }
+
+    /// Those of `spans`, one for each answer, that are supervised.
+    private func learned(_ spans: [Range<Int>], of conversation: Conversation) throws -> [Range<Int>] {
+        var isLearned = conversation.messages.filter(\.isAnswer).map(\.isLearned)
+        if mask == .last, let last = isLearned.lastIndex(of: true) {
+            for index in isLearned.indices where index != last { isLearned[index] = false }
+        }
+        if !isLearned.contains(true) { return [] }
+        if !isLearned.contains(false) { return spans }
+        guard spans.count == isLearned.count else {
+            throw FormatError(
+                "not all answers are learned, but the template has \(spans.count) generation blocks for "
+                    + "\(isLearned.count) answers, so they cannot be told apart")
+        }
+        return zip(spans, isLearned).filter(\.1).map(\.0)
     }
 
     /// Whether each range shares a byte with a span. Both are in ascending order.

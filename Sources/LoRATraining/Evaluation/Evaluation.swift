@@ -11,17 +11,33 @@ public enum Evaluation {
         public var mean: Double { sum / Double(max(supervisedTokens, 1)) }
     }
 
+    /// Examples or questions that are in memory at a time.
+    private static let window = 1024
+
     /// The loss of `examples` at their supervised positions.
-    public static func loss(_ examples: [Example], pass: TrainingPass) -> Loss {
-        let sum = PackedBatch.packing(examples, capacity: pass.capacity, sharingPrefix: true).reduce(0) {
-            $0 + pass.evaluate($1)
+    public static func loss(_ examples: some RandomAccessCollection<Example>, pass: TrainingPass) -> Loss {
+        var (sum, supervised) = (0.0, 0)
+        forEachWindow(of: examples) { examples in
+            sum = PackedBatch.packing(examples, capacity: pass.capacity, sharingPrefix: true).reduce(sum) {
+                $0 + pass.evaluate($1)
+            }
+            supervised += examples.reduce(0) { $0 + $1.supervisedCount }
         }
-        return Loss(sum: sum, supervisedTokens: examples.reduce(0) { $0 + $1.supervisedCount })
+        return Loss(sum: sum, supervisedTokens: supervised)
+    }
+
+    private static func forEachWindow<Element>(
+        of elements: some RandomAccessCollection<Element>, _ body: ([Element]) -> Void
+    ) {
+        var rest = elements[...]
+        while !rest.isEmpty {
+            body(Array(rest.prefix(window)))
+            rest = rest.dropFirst(window)
+        }
     }
 
     /// What a model answered to an example, and what was expected.
     public struct Answer: Sendable {
-        public let question: Question
         public let text: String
         public let expected: String
         /// Equal but for space around.
@@ -30,23 +46,33 @@ public enum Evaluation {
 
     /// Greedy answers to `questions`.
     public static func answers(
-        _ questions: [Question], generator: Generator, adapter: AdapterParameters?, tokenizer: Tokenizer
+        _ questions: some RandomAccessCollection<Question>, generator: Generator, adapter: AdapterParameters?,
+        tokenizer: Tokenizer
     ) -> [Answer] {
         // An answer may run somewhat longer than any expected one, so that rambling is told apart from cutting.
-        let longest = questions.reduce(0) { max($0, tokenizer.encode($1.answer).count) }
-        let requests = questions.map { question in
-            Generator.Request(
-                prompt: question.prompt, adapter: adapter, endIDs: tokenizer.endIDs, maximumTokens: longest + 8)
+        let longest = longestAnswer(questions, tokenizer)
+        var answers: [Answer] = []
+        forEachWindow(of: questions) { questions in
+            let requests = questions.map { question in
+                Generator.Request(
+                    prompt: question.prompt, adapter: adapter, endIDs: tokenizer.endIDs, maximumTokens: longest + 8)
+            }
+            answers += zip(questions, generator.run(requests)).map { question, output in
+                Answer(text: trimmed(tokenizer.decode(output)), expected: trimmed(question.answer))
+            }
         }
-        return zip(questions, generator.run(requests)).map { question, output in
-            Answer(question: question, text: trimmed(tokenizer.decode(output)), expected: trimmed(question.answer))
-        }
+        return answers
     }
 
     /// Tokens that the longest question and its answer may take together.
-    public static func positions(_ questions: [Question], tokenizer: Tokenizer) -> Int {
-        let longest = questions.reduce(0) { max($0, tokenizer.encode($1.answer).count) }
-        return questions.reduce(0) { max($0, $1.prompt.count) } + longest + 9
+    public static func positions(_ questions: some RandomAccessCollection<Question>, tokenizer: Tokenizer) -> Int {
+        questions.reduce(0) { max($0, $1.prompt.count) } + longestAnswer(questions, tokenizer) + 9
+    }
+
+    private static func longestAnswer(
+        _ questions: some RandomAccessCollection<Question>, _ tokenizer: Tokenizer
+    ) -> Int {
+        questions.reduce(0) { max($0, tokenizer.encode($1.answer).count) }
     }
 
     private static func trimmed(_ text: String) -> String {

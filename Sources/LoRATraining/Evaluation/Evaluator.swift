@@ -19,8 +19,8 @@ public struct EvaluationResult: Sendable {
 
 /// Measures one base with different adapters on the same rows.
 public struct Evaluator {
-    public let examples: [Example]
-    public let questions: [Question]
+    public let examples: AnyRandomAccessCollection<Example>
+    public let questions: AnyRandomAccessCollection<Question>
     private let model: BaseModel
     private let tokenizer: Tokenizer
     private let pool: ThreadPool
@@ -30,15 +30,15 @@ public struct Evaluator {
     private static let slots = 32
 
     public init(
-        model: BaseModel, tokenizer: Tokenizer, pool: ThreadPool, compute: Compute, examples: [Example],
-        questions: [Question]
+        model: BaseModel, tokenizer: Tokenizer, pool: ThreadPool, compute: Compute,
+        examples: some RandomAccessCollection<Example>, questions: some RandomAccessCollection<Question>
     ) {
         self.model = model
         self.tokenizer = tokenizer
         self.pool = pool
         self.compute = compute
-        self.examples = examples
-        self.questions = questions
+        self.examples = AnyRandomAccessCollection(examples)
+        self.questions = AnyRandomAccessCollection(questions)
     }
 
     /// - Throws: `FormatError` when the memory cannot be had.

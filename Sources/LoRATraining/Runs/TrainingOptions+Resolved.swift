@@ -26,6 +26,7 @@ extension TrainingOptions {
         let rest: OrderedDictionary<String, JSONValue> = [
             "batch-size": .integer(Int64(batchSize)),
             "max-length": .integer(Int64(maximumLength)),
+            "mask": .string(mask.rawValue),
             "shuffle": .bool(shuffles),
             "learning-rate": .number(learningRate),
             "schedule": .string(course.rawValue),
@@ -40,6 +41,11 @@ extension TrainingOptions {
             "precision": .string(precision.rawValue.lowercased()),
         ]
         options.merge(rest) { $1 }
+        switch holdOut {
+        case .share(let share)?: options["hold-out"] = .number(share)
+        case .count(let count)?: options["hold-out"] = .integer(Int64(count))
+        case nil: break
+        }
         if let maximumMemory { options["max-memory"] = .integer(Int64(maximumMemory)) }
         if let evaluationInterval { options["eval-every"] = .integer(Int64(evaluationInterval)) }
         if let keep { options["keep"] = .string(keep.rawValue) }

@@ -28,6 +28,10 @@ public struct TrainingOptions: Sendable {
     public var length: BatchPlan.Length = .epochs(1)
     public var batchSize = 16
     public var maximumLength = 2048
+    /// Which answers are learned.
+    public var mask: LossMask = .all
+    /// What to validate with where the data has no split for it; nil for nothing.
+    public var holdOut: HoldOut?
     public var shuffles = true
 
     public var learningRate = 1e-3

@@ -35,12 +35,10 @@ public final class TrainingSetup {
         self.options = options
         base = try BaseModel(path: options.basePath)
         tokenizer = try Tokenizer(gguf: base.file)
-        let encoder = ExampleEncoder(
-            tokenizer: tokenizer, format: try ChatFormat(gguf: base.file, tokenizer: tokenizer),
-            maximumLength: options.maximumLength, contextLength: base.configuration.contextLength)
-        let location = try Dataset.Location(path: options.dataPath)
-        dataset = try Self.dataset(location, .train, encoder)
-        validation = try location.path(of: .valid).map { try Dataset(path: $0, encoder: encoder) }
+        let encoder = try ExampleEncoder(
+            gguf: base.file, tokenizer: tokenizer, maximumLength: options.maximumLength,
+            contextLength: base.configuration.contextLength, mask: options.mask, asksQuestions: false)
+        (dataset, validation) = try Self.datasets(options, encoder)
         try Self.checkValidation(options, hasData: validation != nil)
         plan = try BatchPlan(
             exampleCount: dataset.examples.count, batchSize: options.batchSize, length: options.length,
@@ -53,11 +51,21 @@ public final class TrainingSetup {
             options, base: base, adapter: adapter, datasets: [dataset] + (validation.map { [$0] } ?? []))
     }
 
-    private static func dataset(
-        _ location: Dataset.Location, _ split: Dataset.Split, _ encoder: ExampleEncoder
-    ) throws -> Dataset {
-        guard let path = try location.path(of: split) else { throw TrainingDataError("no \(split.rawValue) data") }
-        return try Dataset(path: path, encoder: encoder)
+    private static func datasets(
+        _ options: TrainingOptions, _ encoder: ExampleEncoder
+    ) throws -> (train: Dataset, validation: Dataset?) {
+        let location = try Dataset.Location(path: options.dataPath)
+        let validation = try location.path(of: .valid)
+        if let path = validation, options.holdOut != nil {
+            throw TrainingDataError("\(path): is there to validate with; remove it, or leave --hold-out out")
+        }
+        guard let path = try location.path(of: .train) else { throw TrainingDataError("no train data") }
+        let train = try Dataset(path: path, encoder: encoder)
+        if let part = options.holdOut {
+            let (rest, held) = try train.holdingOut(part, seed: options.seed)
+            return (rest, held)
+        }
+        return (train, try validation.map { try Dataset(path: $0, encoder: encoder) })
     }
 
     /// - Throws: `TrainingDataError` for options that need validation data where there is none.
@@ -69,7 +77,7 @@ public final class TrainingSetup {
         guard !hasData, !asking.isEmpty else { return }
         throw TrainingDataError(
             "\(options.dataPath): \(asking.joined(separator: ", ")) needs validation data and there is none; "
-                + "name a directory that has a valid.jsonl too")
+                + "name a directory that has a valid.jsonl too, or give --hold-out")
     }
 
     private static func adapter(
@@ -113,8 +121,7 @@ public final class TrainingSetup {
     private static func passPlan(
         _ options: TrainingOptions, base: BaseModel, adapter: AdapterParameters, datasets: [Dataset]
     ) -> TrainingPass.Plan {
-        let examples = datasets.flatMap(\.examples)
-        let longest = examples.reduce(1) { max($0, PackedBatch.rowsNeeded(supervised: $1.supervised)) }
+        let longest = datasets.reduce(1) { max($0, $1.longestRows) }
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
         let taken = mapped + processMemory + adapter.layout.parameterCount * bytesPerParameter
         let memory = max(0, (options.maximumMemory ?? defaultMemory) - taken)
@@ -132,7 +139,7 @@ extension TrainingSetup {
 
     /// The adapter's trainer.
     /// - Throws: `FormatError` when the memory cannot be had.
-    func makeTrainer(pool: ThreadPool) throws -> Trainer {
+    public func makeTrainer(pool: ThreadPool) throws -> Trainer {
         let pass = try TrainingPass(model: base, adapter: adapter, pool: pool, plan: passPlan)
         return Trainer(
             pass: pass, pool: pool, weightDecay: Float(options.weightDecay),

@@ -2,7 +2,7 @@ internal import LoRAModel
 
 /// The validation data's loss, measured so that a user who wants to end does not wait for it.
 struct Validation {
-    let examples: [Example]
+    let examples: Dataset.Examples
     let pass: TrainingPass
 
     /// Examples packed at a time.

@@ -3,43 +3,134 @@ import LoRAModel
 import LoRAText
 import LoRATraining
 
-/// `lora train --dry-run`: what would be trained, without training.
+/// `lora train --dry-run`: what would be trained, without writing anything.
 struct DryRun {
     let setup: TrainingSetup
     let threads: Int?
 
     func print() throws {
         let (data, plan) = (setup.dataset, setup.plan)
-        let lengths = data.examples.map(\.tokens.count).sorted()
         let memory = TrainingPass.memory(
             setup.base.configuration, setup.adapter.layout, setup.passPlan,
             threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
+        let lengths = data.lengths()
         Console.print(
             """
             data        \(data.path): \(data.examples.count) examples, \(data.skips.count) skipped
             tokens      \(data.tokenCount), of which \(data.supervisedCount) supervised; per example \
-            \(lengths.first ?? 0) to \(lengths.last ?? 0), median \(lengths[lengths.count / 2])
+            \(lengths.first?.tokens ?? 0) to \(lengths.last?.tokens ?? 0), median \(Self.median(lengths))
             validation  \(setup.validation.map { "\($0.examples.count) examples" } ?? "none")
+            copies      \(copies)
             adapter     \(setup.adapter.layout.parameterCount) parameters in \(setup.adapter.layout.pairs.count) pairs
             steps       \(plan.stepCount) of \(plan.batchSize) examples
             products    \(setup.options.compute.rawValue)
             memory      \(describe(bytes: memory)) of buffers beside the mapped base
+            time        \(try time())
+
+            tokens      examples
+            \(LengthHistogram(lengths).lines.joined(separator: "\n"))
             """)
-        for example in data.examples.prefix(3) { Console.print("\n" + preview(example)) }
+        let preview = MaskedPreview(tokenizer: setup.tokenizer)
+        for example in data.examples.prefix(3) { Console.print("\n" + preview.text(example)) }
     }
 
-    /// The text of an example, its supervised tokens green on a terminal and in brackets elsewhere.
-    private func preview(_ example: Example) -> String {
-        let isColoured = isatty(STDOUT_FILENO) == 1 && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
+    private static func median(_ lengths: [(tokens: Int, examples: Int)]) -> Int {
+        var rest = lengths.reduce(0) { $0 + $1.examples } / 2
+        for length in lengths {
+            if rest < length.examples { return length.tokens }
+            rest -= length.examples
+        }
+        return 0
+    }
+
+    private var copies: String {
+        let own = "\(setup.dataset.copyCount()) in the training data"
+        guard let validation = setup.validation else { return own }
+        return own + "; \(setup.dataset.count(of: validation)) of the validation examples are trained on"
+    }
+
+    /// Measured: a step that warms up, then one more if that was short.
+    private func time() throws -> String {
+        let pool = ThreadPool(count: threads)
+        defer { pool.shutdown() }
+        let trainer = try setup.makeTrainer(pool: pool)
+        var rate = 0.0
+        for (_, indices) in setup.plan.batches().prefix(2) {
+            let examples = indices.map { setup.dataset.examples[$0] }
+            let start = ContinuousClock.now
+            let report = try trainer.step(examples, learningRate: 0)
+            let seconds = (ContinuousClock.now - start) / .seconds(1)
+            rate = Double(report.tokens) / seconds
+            if seconds > 10 { break }
+        }
+        let epochs = Double(setup.plan.stepCount) / Double(setup.plan.stepsPerEpoch)
+        let seconds = epochs * Double(setup.dataset.tokenCount) / rate
+        return "about \(describe(seconds: seconds)) at \(String(format: "%.0f", rate)) tokens/s, as a step or two took"
+    }
+}
+
+/// Bars for how many examples there are of each length.
+struct LengthHistogram {
+    /// One for each class of lengths, `from - to  count  bar`.
+    let lines: [String]
+
+    private static let bars = 10
+    private static let width = 40
+
+    /// - Parameter lengths: ascending.
+    init(_ lengths: [(tokens: Int, examples: Int)]) {
+        guard let shortest = lengths.first?.tokens, let longest = lengths.last?.tokens else {
+            lines = []
+            return
+        }
+        let size = Self.classSize(for: longest - shortest + 1)
+        let first = shortest / size
+        var counts = [Int](repeating: 0, count: longest / size - first + 1)
+        for length in lengths { counts[length.tokens / size - first] += length.examples }
+        let most = counts.max() ?? 1
+        lines = counts.enumerated().map { index, count in
+            let lower = (first + index) * size
+            let bar = count == 0 ? 0 : max(1, count * Self.width / most)
+            return String(format: "%5d - %-5d %8d  ", lower, lower + size - 1, count)
+                + String(repeating: "#", count: bar)
+        }
+    }
+
+    /// 1, 2 or 5 times a power of ten, so that about `bars` classes hold `span` lengths.
+    private static func classSize(for span: Int) -> Int {
+        var power = 1
+        while true {
+            for size in [power, 2 * power, 5 * power] where span <= size * bars { return size }
+            power *= 10
+        }
+    }
+}
+
+/// Examples as text, with what is supervised marked.
+struct MaskedPreview {
+    let tokenizer: Tokenizer
+
+    /// Supervised tokens are green on a terminal and in brackets elsewhere (https://no-color.org).
+    func text(_ example: Example) -> String {
+        let noColor = ProcessInfo.processInfo.environment["NO_COLOR"] ?? ""
+        let isColoured = isatty(STDOUT_FILENO) == 1 && noColor.isEmpty
         let (open, close) = isColoured ? ("\u{1B}[32m", "\u{1B}[0m") : ("[[", "]]")
         var text = ""
         var isOpen = false
         for run in example.runs {
             if run.isSupervised != isOpen { text += run.isSupervised ? open : close }
             isOpen = run.isSupervised
-            text += setup.tokenizer.decode(Array(example.tokens[run.range]), skippingSpecial: false)
+            text += visible(tokenizer.decode(Array(example.tokens[run.range]), skippingSpecial: false))
         }
         return "line \(example.line): " + text + (isOpen ? close : "")
+    }
+
+    /// Rows may hold anything; a terminal gets no control characters of theirs but ends of lines and tabs.
+    private func visible(_ text: String) -> String {
+        text.unicodeScalars.map { scalar in
+            scalar.properties.generalCategory == .control && scalar != "\n" && scalar != "\t"
+                ? scalar.escaped(asASCII: true) : String(Character(scalar))
+        }.joined()
     }
 }
 

@@ -16,6 +16,7 @@ struct TrainCommand: ParsableCommand {
             """)
 
     @OptionGroup var adapter: AdapterOptions
+    @OptionGroup var data: DataOptions
     @OptionGroup var optimizer: OptimizerOptions
     @OptionGroup var runs: RunOptions
     @OptionGroup var execution: ExecutionOptions
@@ -148,6 +149,8 @@ extension TrainCommand {
         options.length = steps.map { .steps($0) } ?? .epochs(optimizer.epochs ?? 1)
         options.batchSize = optimizer.batchSize
         options.maximumLength = optimizer.maxLength
+        options.mask = data.mask
+        options.holdOut = data.holdOut?.part
         options.shuffles = optimizer.shuffle
         options.learningRate = optimizer.learningRate
         options.course = optimizer.schedule
