@@ -18,7 +18,7 @@ SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sourc
 
 .PHONY: help deps build base demo test bench growth domains domains-growth interop serve-check serve-faults serve-swaps \
 	serve-cold serve-proxy soak \
-	playground fuzz resume-check format lint golden install clean
+	playground fuzz resume-check large-data-check format lint golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -133,6 +133,9 @@ playground: build base ## Try the page in headless Chromium (needs Debian's chro
 	$(call WITH_SERVER,$(LORA)) python3 Scripts/playground_check.py {url} --models base smart-home \
 	    --screenshot .build/playground.png
 
+large-data-check: build base ## Train on a file of 2 GiB, twice: memory, and the time until it begins (needs 8 GB of disk)
+	python3 Scripts/large_data_check.py $(LORA) $(BASE)
+
 GOLDENS := Tests/LoRATrainingTests/Goldens
 golden: base ## Make the tests' goldens again (needs a Python with torch and friends; see CONTRIBUTING.md)
 	python3 Scripts/goldens_formats.py
@@ -146,6 +149,7 @@ golden: base ## Make the tests' goldens again (needs a Python with torch and fri
 	python3 Scripts/mlx_goldens.py Tests/LoRAConversionTests/Goldens/families \
 	    Tests/LoRAConversionTests/Goldens/adapters
 	python3 Scripts/schedule_golden.py $(GOLDENS)/schedules.json
+	python3 Scripts/rows_golden.py $(BASE) $(GOLDENS)/rows.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/base_logits.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/adapter_logits.json \
 	    adapters/smart-home.lora
