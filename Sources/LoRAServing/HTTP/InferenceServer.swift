@@ -85,7 +85,7 @@ public final class InferenceServer: Sendable {
     /// Serves until SIGTERM or SIGINT: then it stops accepting, lets running requests finish, and returns. SIGHUP reads
     /// the keys file again.
     /// - Parameter isListening: told where, once requests are taken.
-    /// - Throws: `FormatError` when it cannot listen.
+    /// - Throws: `FormatError` when it cannot listen, or when the base's file changed under the map.
     public func run(isListening: @escaping @Sendable (String) -> Void) async throws {
         let (options, listener, serving) = (options, listener, serving)
         let application = Application(
@@ -101,6 +101,9 @@ public final class InferenceServer: Sendable {
             configuration: {
                 var configuration = ServiceGroupConfiguration(
                     services: [
+                        .init(
+                            service: EngineWatch(engine: serving.engine),
+                            failureTerminationBehavior: .gracefullyShutdownGroup),
                         .init(service: KeyReloader(access: serving.access, hasKeys: serving.hasKeys, logger: logger)),
                         .init(
                             service: DrainingService(
@@ -113,6 +116,8 @@ public final class InferenceServer: Sendable {
             }())
         do {
             try await group.run()
+        } catch let failure as FormatError {
+            throw failure
         } catch {
             // Ended late is ended.
             if !serving.isDraining { throw listener.explained(error) }

@@ -40,6 +40,14 @@ struct RefusalTests {
         }
     }
 
+    @Test("What cannot compute any more ends the server, with the reason")
+    func ended() async throws {
+        let error = try await #require(throws: FormatError.self) {
+            try await EngineWatch(engine: ScriptedEngine(failure: "the base's file changed")).run()
+        }
+        #expect(error.message.contains("the base's file changed"))
+    }
+
     @Test("A key's limit")
     func limit() async throws {
         let keys = [
