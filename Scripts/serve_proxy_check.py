@@ -107,6 +107,12 @@ class Proxy:
         self.process.wait(60)
         self.log.close()
 
+    def errors(self):
+        """What the proxy said."""
+        path = os.path.join(self.folder, self.name)
+        files = [file for file in (path + ".log", path + ".errors") if os.path.exists(file)]
+        return "".join(open(file, encoding="utf-8").read()[-4000:] for file in files)
+
 
 def stream(connection, key, model, tokens):
     """The times at which the parts of an answer came."""
@@ -213,9 +219,12 @@ def main():
             for name in options.only:
                 proxy = Proxy(name, folder, (one, other))
                 try:
-                    holds &= check(proxy, (one, other), model)
+                    passed = check(proxy, (one, other), model)
                 finally:
                     proxy.stop()
+                holds &= passed
+                if not passed:
+                    print(proxy.errors(), file=sys.stderr)
     sys.exit(0 if holds else 1)
 
 
