@@ -41,8 +41,9 @@ struct Bench: ParsableCommand {
 
     func run() throws {
         if let worker { return try work(worker) }
-        let thresholds = growth ? [] : try Threshold.read(thresholds)
-        let workloads = planned.filter { $0.compute.isSupported && (only.isEmpty || only.contains($0.name)) }
+        let workloads = planned.filter { only.isEmpty || only.contains($0.name) }
+        let names = Set(workloads.map(\.name))
+        let thresholds = growth ? [] : try Threshold.read(thresholds).filter { $0.workloads.isSubset(of: names) }
         var arguments = ["--data", data, "--threads", "\(threads)"]
         if let steps = steps ?? (growth ? 3 : nil) { arguments += ["--steps", "\(steps)"] }
         var session = Session(
@@ -54,7 +55,7 @@ struct Bench: ParsableCommand {
         for _ in 0..<(rounds ?? (growth ? 1 : 3)) {
             for workload in workloads { try session.run(workload) }
         }
-        let verdicts = thresholds.map { $0.verdict(session.outcomes) }.filter { only.isEmpty || $0.value != nil }
+        let verdicts = thresholds.map { $0.verdict(session.outcomes) }
         let report = Report(
             threads: threads, readBandwidth: [bandwidth, ceiling_read(threads, 0.3)],
             outcomes: workloads.compactMap { session.outcomes[$0.name] }, thresholds: verdicts)

@@ -11,6 +11,9 @@ struct Threshold: Codable {
     /// Where the bound comes from.
     let reason: String
 
+    /// Those that it needs. A machine may have others: bf16 is measured where the CPU multiplies it.
+    var workloads: Set<String> { Set([workload, relativeTo].compactMap(\.self)) }
+
     static func read(_ path: String) throws -> [Threshold] {
         try JSONDecoder().decode([Threshold].self, from: Data(contentsOf: URL(fileURLWithPath: path)))
     }
