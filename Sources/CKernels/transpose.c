@@ -11,8 +11,18 @@ LORA_INLINE void LORA_NAME(square)(floats m[LORA_LANES], const float *x, size_t 
     v_transpose(m);
 }
 
+static void LORA_NAME(transpose_f32)(float *out, size_t out_row, const float *x, float s, size_t T, size_t r) {
+    for (size_t t = 0; t < (T + 15) / 16 * 16; t += LORA_LANES)
+        for (size_t j = 0; j < r; j += LORA_LANES) {
+            floats m[LORA_LANES];
+            size_t left = t < T ? T - t : 0, width = r - j < LORA_LANES ? r - j : LORA_LANES;
+            LORA_NAME(square)(m, x + t * r + j, r, left < LORA_LANES ? left : LORA_LANES, width);
+            for (size_t i = 0; i < width; i++) v_store(out + (j + i) * out_row + t, m[i] * s);
+        }
+}
+
 static void LORA_NAME(transpose_bf16)(uint16_t *out, size_t out_row, const float *x, float s, size_t T, size_t r) {
-    for (size_t t = 0; t < out_row; t += LORA_LANES)
+    for (size_t t = 0; t < (T + 15) / 16 * 16; t += LORA_LANES)
         for (size_t j = 0; j < r; j += LORA_LANES) {
             floats m[LORA_LANES];
             size_t left = t < T ? T - t : 0, width = r - j < LORA_LANES ? r - j : LORA_LANES;
@@ -45,8 +55,13 @@ static void LORA_NAME(add_transpose)(float *out, const float *x, size_t x_row, s
 #define LORA_FILE "transpose.c"
 #include "variants.h"
 
+LORA_DISPATCH(transpose_f32);
 LORA_DISPATCH(transpose_bf16);
 LORA_DISPATCH(add_transpose);
+
+void lora_transpose_f32(float *out, size_t out_row, const float *x, float s, size_t T, size_t r) {
+    LORA_CALL(transpose_f32)(out, out_row, x, s, T, r);
+}
 
 void lora_transpose_bf16(uint16_t *out, size_t out_row, const float *x, float s, size_t T, size_t r) {
     LORA_CALL(transpose_bf16)(out, out_row, x, s, T, r);

@@ -59,13 +59,17 @@ extension KernelTests {
                 let x = numbers.floats(T * r)
                 let width = (T + 15) / 16 * 16 + 16
                 var out = [UInt16](repeating: 7, count: r * width + 1)
+                var floats = [Float](repeating: 7, count: r * width + 1)
                 lora_transpose_bf16(&out, width, x, 0.5, T, r)
+                lora_transpose_f32(&floats, width, x, 0.5, T, r)
                 for j in 0..<r {
-                    for t in 0..<width {
+                    for t in 0..<width - 16 {
                         #expect(out[j * width + t] == (t < T ? halves([x[t * r + j] * 0.5])[0] : 0))
+                        #expect(floats[j * width + t] == (t < T ? x[t * r + j] * 0.5 : 0))
                     }
+                    for t in width - 16..<width { #expect(out[j * width + t] == 7 && floats[j * width + t] == 7) }
                 }
-                #expect(out[r * width] == 7)
+                #expect(out[r * width] == 7 && floats[r * width] == 7)
 
                 let stride = T + 3
                 let rows = numbers.floats(r * stride)

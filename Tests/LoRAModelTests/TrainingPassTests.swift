@@ -62,14 +62,14 @@ extension KernelTests {
             }
         }
 
-        @Test("They are the loss's differences, at every projection", arguments: [1, 2, 4])
-        func differences(keyValueHeads: Int) throws {
+        @Test("They are the loss's differences, at every projection", arguments: [1, 2, 4], [4, 40])
+        func differences(keyValueHeads: Int, rank: Int) throws {
             let model = try TinyModel(
                 keyValueHeads: keyValueHeads, isTied: false, ropeFactors: [1, 1, 2, 3, 4, 8, 8, 8]
             )
             .make()
             try withPool(threads: 1) { pool in
-                let pass = try pass(model, .random(model), pool)
+                let pass = try pass(model, .random(model, rank: rank), pool)
                 let batch = PackedBatch(samples)
                 let (loss, gradients) = pass.lossAndGradients(batch)
                 #expect(loss == pass.evaluate(batch))

@@ -157,8 +157,10 @@ void lora_lowrank_down_backward_input(float *dx, size_t dx_stride, const float *
 void lora_lowrank_down_backward_weight(float *dA, const float *dh, const float *x, size_t x_stride, size_t T, size_t C,
                                        size_t r);
 
-/// out (r,out_row) overwritten with s times the transpose of x (T,r), rounded; columns from T on are zero. out_row is a
-/// multiple of 16.
+/// out (r,T), rows out_row apart, overwritten with s times the transpose of x (T,r), and with zeros up to a multiple of
+/// 16 columns.
+void lora_transpose_f32(float *out, size_t out_row, const float *x, float s, size_t T, size_t r);
+/// The same, rounded.
 void lora_transpose_bf16(uint16_t *out, size_t out_row, const float *x, float s, size_t T, size_t r);
 /// out (N,r) ADDS the transpose of x (r,N), rows x_row apart.
 void lora_add_transpose(float *out, const float *x, size_t x_row, size_t N, size_t r);

@@ -1,13 +1,13 @@
 import CKernels
 
 /// The low-rank branches of the block at hand by the engine that multiplies the base, for ranks that are worth it: the
-/// arithmetic of `LowRankBranch`, with operands rounded to bf16.
+/// arithmetic of `LowRankBranch`, with operands in the element type of products.
 final class LowRankProducts {
     private let product: MatrixProduct
     private let layout: AdapterLayout
     private let parameters: UnsafePointer<Float>
-    /// The parameters of the block at hand, rounded.
-    private let rounded: UnsafeMutablePointer<UInt16>
+    /// The parameters of the block at hand, rounded; nil where products take f32.
+    private let rounded: UnsafeMutablePointer<UInt16>?
     private var start = 0  // of the block in the parameters
     private let workspaces: [Workspace]
 
@@ -17,50 +17,64 @@ final class LowRankProducts {
     /// What one thread needs for the rows of a chunk.
     private struct Workspace {
         let scaled: UnsafeMutablePointer<Float>  // (chunk, r): s · h, or s · dh
-        let operand: UnsafeMutablePointer<UInt16>  // (chunk, r)
-        let transposed: UnsafeMutablePointer<UInt16>  // (r, chunk)
+        let rounded: UnsafeMutablePointer<UInt16>?  // (chunk, r): the same as an operand, where that is bf16
+        let transposed: UnsafeMutableRawPointer  // (r, chunk) in products' elements
     }
 
     /// nil where no branch is multiplied so.
     init?(arena: Arena, parameters: AdapterParameters, product: MatrixProduct, dropout: Float) {
         layout = parameters.layout
-        guard Self.applies(layout, compute: product.compute, dropout: dropout) else { return nil }
+        guard Self.applies(layout, dropout: dropout) else { return nil }
         self.product = product
         self.parameters = UnsafePointer(parameters.values)
-        rounded = arena.allocate(layout.largestBlockCount)
+        let rounds = product.compute == .bf16
+        rounded = rounds ? arena.allocate(layout.largestBlockCount) : nil
         let count = ThreadPool.rowChunk * layout.largestRank
         workspaces = (0..<product.pool.count).map { _ in
             Workspace(
-                scaled: arena.allocate(count), operand: arena.allocate(count), transposed: arena.allocate(count))
+                scaled: arena.allocate(count), rounded: rounds ? arena.allocate(count) : nil,
+                transposed: UnsafeMutableRawPointer(
+                    arena.allocate(count * product.compute.bytes, of: UInt8.self)))
         }
     }
 
     static func size(layout: AdapterLayout, compute: Compute, dropout: Float, threads: Int) -> Int {
-        guard applies(layout, compute: compute, dropout: dropout) else { return 0 }
+        guard applies(layout, dropout: dropout) else { return 0 }
         let count = ThreadPool.rowChunk * layout.largestRank
-        return Arena.size(of: UInt16.self, count: layout.largestBlockCount)
-            + threads * (Arena.size(of: Float.self, count: count) + 2 * Arena.size(of: UInt16.self, count: count))
+        let (block, rounded) =
+            compute == .bf16
+            ? (Arena.size(of: UInt16.self, count: layout.largestBlockCount), Arena.size(of: UInt16.self, count: count))
+            : (0, 0)
+        return block + threads
+            * (Arena.size(of: Float.self, count: count) + rounded
+                + Arena.size(of: UInt8.self, count: count * compute.bytes))
     }
 
-    /// Dropout gives each branch an input of its own; in f32 the kernels are as fast.
-    private static func applies(_ layout: AdapterLayout, compute: Compute, dropout: Float) -> Bool {
-        compute == .bf16 && dropout == 0 && layout.largestRank >= smallestRank
+    /// Dropout gives each branch an input of its own.
+    private static func applies(_ layout: AdapterLayout, dropout: Float) -> Bool {
+        dropout == 0 && layout.largestRank >= smallestRank
     }
 
     static func multiplies(_ pair: LowRankPair) -> Bool { pair.rank >= smallestRank && pair.rowFactors == .none }
 
-    /// Rounds the parameters of `block` as they are now, with all threads.
+    /// Readies the parameters of `block` as they are now, with all threads.
     func prepare(_ block: Int) {
         let pairs = layout.pairs(block: block)
         guard let first = pairs.first, let last = pairs.last else { return }
         start = first.offset
+        guard let rounded else { return }
         product.pool.forEachRange(of: last.end - start, multiple: 64) { range, _ in
             lora_f32_to_bf16(rounded + range.lowerBound, parameters + start + range.lowerBound, range.count)
         }
     }
 
-    private func matrixA(_ pair: LowRankPair) -> UnsafeRawPointer { UnsafeRawPointer(rounded + pair.offset - start) }
-    private func matrixB(_ pair: LowRankPair) -> UnsafeRawPointer { UnsafeRawPointer(rounded + pair.offsetB - start) }
+    private func matrixA(_ pair: LowRankPair) -> UnsafeRawPointer { operand(pair.offset) }
+    private func matrixB(_ pair: LowRankPair) -> UnsafeRawPointer { operand(pair.offsetB) }
+
+    /// The parameters from `offset` on.
+    private func operand(_ offset: Int) -> UnsafeRawPointer {
+        if let rounded { UnsafeRawPointer(rounded + offset - start) } else { UnsafeRawPointer(parameters + offset) }
+    }
 
     /// h (rows, r) = x Aᵀ.
     func project(_ pair: LowRankPair, h: UnsafeMutablePointer<Float>, _ x: ActivationRows, rows T: Int, thread: Int) {
@@ -114,7 +128,12 @@ final class LowRankProducts {
     ) {
         // The columns of the transpose that no row fills are zero, whatever the other's rows there hold.
         let (transposed, K) = (workspaces[thread].transposed, MatrixProduct.paddedRows(T))
-        lora_transpose_bf16(transposed, K, h, pair.scale, T, pair.rank)
+        switch product.compute {
+        case .f32:
+            lora_transpose_f32(transposed.assumingMemoryBound(to: Float.self), K, h, pair.scale, T, pair.rank)
+        case .bf16:
+            lora_transpose_bf16(transposed.assumingMemoryBound(to: UInt16.self), K, h, pair.scale, T, pair.rank)
+        }
         product.multiply(
             sum, UnsafeRawPointer(transposed), other.operand,
             .init(
@@ -122,13 +141,14 @@ final class LowRankProducts {
                 accumulate: adds), thread: thread)
     }
 
-    /// s times rows of rank r, rounded.
+    /// s times rows of rank r, as an operand.
     private func scaled(
         _ h: UnsafePointer<Float>, _ pair: LowRankPair, rows T: Int, thread: Int
     ) -> UnsafeRawPointer {
         let (workspace, count) = (workspaces[thread], T * pair.rank)
         lora_scaled_f32(workspace.scaled, h, pair.scale, count)
-        lora_f32_to_bf16(workspace.operand, workspace.scaled, count)
-        return UnsafeRawPointer(workspace.operand)
+        guard let rounded = workspace.rounded else { return UnsafeRawPointer(workspace.scaled) }
+        lora_f32_to_bf16(rounded, workspace.scaled, count)
+        return UnsafeRawPointer(rounded)
     }
 }
