@@ -30,17 +30,17 @@ struct LossHead {
 
     /// Rows at a time at most: enough to pay for expanding the matrix.
     static let maximumRows = 512
-    /// Bytes of the exponentials at most, but for the rows of a product.
-    private static let exponentialBytes = 50_331_648
+    /// Exponentials at most, but for the rows of a product.
+    private static let exponentialCount = 25_165_824
 
     private struct Sizes {
         let rows: Int
         let panel: Int
         let panelCount: Int
 
-        init(_ configuration: ModelConfiguration, _ compute: Compute, capacity: Int) {
+        init(_ configuration: ModelConfiguration, capacity: Int) {
             let V = configuration.vocabularySize
-            let fitting = LossHead.exponentialBytes / (V * compute.bytes)
+            let fitting = LossHead.exponentialCount / V
             rows = min(MatrixProduct.paddedRows(capacity), LossHead.maximumRows, max(16, fitting / 16 * 16))
             panel = min(V, 1024)
             panelCount = (V + panel - 1) / panel
@@ -52,7 +52,7 @@ struct LossHead {
         self.model = model
         self.product = product
         let (C, compute) = (model.configuration.hiddenSize, product.compute)
-        let sizes = Sizes(model.configuration, compute, capacity: capacity)
+        let sizes = Sizes(model.configuration, capacity: capacity)
         let R = sizes.rows
         (rows, panel, panelCount) = (R, sizes.panel, sizes.panelCount)
         gathered = arena.allocate(R * C)
@@ -74,7 +74,7 @@ struct LossHead {
 
     static func size(configuration: ModelConfiguration, compute: Compute, capacity: Int, threads: Int) -> Int {
         let (C, V) = (configuration.hiddenSize, configuration.vocabularySize)
-        let sizes = Sizes(configuration, compute, capacity: capacity)
+        let sizes = Sizes(configuration, capacity: capacity)
         let R = sizes.rows
         let floats = [R * C, R, R * sizes.panelCount, R * sizes.panelCount, R, R, R, R * C]
         return floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }

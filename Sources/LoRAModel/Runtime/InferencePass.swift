@@ -33,7 +33,7 @@ public final class InferencePass {
     }
 
     /// Rows of a pass over stored blocks.
-    public static var storedRows: Int { ThreadPool.rowChunk }
+    public static var storedRows: Int { 128 }
 
     /// New tokens of one sequence.
     public struct Chunk {

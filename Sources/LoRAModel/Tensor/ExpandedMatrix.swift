@@ -9,13 +9,13 @@ struct ExpandedMatrix {
         case backward
     }
 
-    /// Element (term, output) is where `lora_pack_outputs_f32` says (packed), or as W has it.
+    /// Element (term, output) is where `order` says.
     let bytes: UnsafeRawPointer
     let direction: Direction
     /// Rows and columns of W.
     let rows: Int
     let columns: Int
-    let isPacked: Bool
+    let order: OneDNNProduct.Order
 
     var outputs: Int { direction == .forward ? rows : columns }
     var terms: Int { direction == .forward ? columns : rows }

@@ -71,20 +71,28 @@ final class MatrixProduct {
         let (rows, out) = (rows ?? 0..<W.rows, buffer.bytes)
         let multiple = direction == .forward ? ExpandedMatrix.outputBlock : ExpandedMatrix.termMultiple(compute)
         let count = packs ? ExpandedMatrix.padded(rows.count, multiple) : rows.count
+        let order = order(direction, rows: rows.count, columns: W.columns)
         pool.forEachRange(of: count, multiple: 16) { share, thread in
             for lower in stride(from: share.lowerBound, to: share.upperBound, by: 16) {
                 let group = lower..<min(lower + 16, share.upperBound)
                 if packs {
                     pack(W, group, of: rows, direction, into: out, thread: thread)
                 } else {
-                    let at = out + group.lowerBound * W.columns * compute.bytes
                     let from = rows.lowerBound + group.lowerBound
-                    expandRows(W, from..<from + group.count, into: at, stride: W.columns)
+                    expand(W, from..<from + group.count, order, at: group.lowerBound, direction, into: out, thread)
                 }
             }
         }
         return ExpandedMatrix(
-            bytes: UnsafeRawPointer(out), direction: direction, rows: rows.count, columns: W.columns, isPacked: packs)
+            bytes: UnsafeRawPointer(out), direction: direction, rows: rows.count, columns: W.columns, order: order)
+    }
+
+    /// OpenBLAS takes longer over rows of outputs than over rows of terms.
+    private func order(_ direction: ExpandedMatrix.Direction, rows: Int, columns: Int) -> OneDNNProduct.Order {
+        if packs { return .packed }
+        if direction == .backward { return .termRows(stride: columns) }
+        return compute == .f32
+            ? .termRows(stride: ExpandedMatrix.padded(rows, 16)) : .outputRows(stride: columns)
     }
 
     /// Expands 16 rows, of which those beyond `rows` are zero, into the thread's scratch and packs them.
@@ -122,6 +130,18 @@ final class MatrixProduct {
         }
     }
 
+    /// Up to 16 rows of W, the first of which comes at place `first`, without packing.
+    private func expand(
+        _ W: StackedMatrix, _ rows: Range<Int>, _ order: OneDNNProduct.Order, at first: Int,
+        _ direction: ExpandedMatrix.Direction, into out: UnsafeMutableRawPointer, _ thread: Int
+    ) {
+        guard direction == .forward, case .termRows(let stride) = order else {
+            return expandRows(W, rows, into: out + first * W.columns * compute.bytes, stride: W.columns)
+        }
+        expandRows(W, rows, into: scratch[thread], stride: W.columns)
+        lora_transpose_f32(floats(out) + first, stride, floats(scratch[thread]), 1, rows.count, W.columns)
+    }
+
     /// Rows of W in `compute`'s elements, `stride` apart.
     private func expandRows(_ W: StackedMatrix, _ rows: Range<Int>, into out: UnsafeMutableRawPointer, stride: Int) {
         W.forEachPart(in: rows) { part, partRows, at in
@@ -149,13 +169,10 @@ final class MatrixProduct {
         _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, rows M: Int, _ w: ExpandedMatrix, thread: Int,
         accumulate: Bool = false
     ) {
-        let order: OneDNNProduct.Order =
-            w.isPacked
-            ? .packed : w.direction == .forward ? .outputRows(stride: w.columns) : .termRows(stride: w.columns)
         multiply(
             y, x, w.bytes,
             .init(
-                M: Self.paddedRows(M), N: w.outputs, K: w.terms, xStride: w.terms, yStride: w.outputs, order: order,
+                M: Self.paddedRows(M), N: w.outputs, K: w.terms, xStride: w.terms, yStride: w.outputs, order: w.order,
                 accumulate: accumulate), thread: thread)
     }
 
