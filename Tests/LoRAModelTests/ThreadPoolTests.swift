@@ -24,7 +24,7 @@ struct ThreadPoolTests {
         }
     }
 
-    @Test("Every item of a range is seen once, by the thread it belongs to")
+    @Test("Every item of a range is seen once, in the share it belongs to")
     func forEachRange() {
         withPool(threads: 3) { pool in
             for count in [0, 1, 7, 100] {
@@ -53,23 +53,38 @@ struct ThreadPoolTests {
         }
     }
 
-    @Test("Thousands of regions, short and long, run on all threads and wait for each")
-    func regions() {
-        withPool(threads: 2) { pool in
-            // Written by each thread at its own place and read by the caller after the region, without any lock.
-            let sums = UnsafeMutablePointer<Int>.allocate(capacity: 2 * 64)
-            sums.initialize(repeating: 0, count: 2 * 64)
+    @Test("Thousands of regions, short and long, do every share once and wait for each", arguments: [2, 5])
+    func regions(threads: Int) {
+        withPool(threads: threads) { pool in
+            // Written in each share at its own place and read by the caller after the region, without any lock.
+            let sums = UnsafeMutablePointer<Int>.allocate(capacity: threads * 64)
+            sums.initialize(repeating: 0, count: threads * 64)
             defer { sums.deallocate() }
             var wrong = 0
-            for region in 1...20_000 {
-                pool.run { thread in
-                    // Now and then a thread is late, so that the other spins or sleeps.
-                    if region % 1000 == thread { for _ in 0..<100_000 { sums[64 * thread + 1] &+= 1 } }
-                    sums[64 * thread] += region
+            for region in 1...20_000 / threads {
+                pool.run { share in
+                    // Now and then a share is late, so that others spin or sleep.
+                    if region % 1000 == share { for _ in 0..<100_000 { sums[64 * share + 1] &+= 1 } }
+                    sums[64 * share] += region
                 }
-                if sums[0] != sums[64] || sums[0] != region * (region + 1) / 2 { wrong += 1 }
+                if (0..<threads).contains(where: { sums[64 * $0] != region * (region + 1) / 2 }) { wrong += 1 }
             }
             #expect(wrong == 0)
+        }
+    }
+
+    @Test("Shares whose threads do not come are the caller's")
+    func absentThreads() {
+        let pool = ThreadPool(count: 4)
+        pool.shutdown()
+        for _ in 0..<3 {
+            // Without a lock: it is one thread that counts.
+            var seen = [0, 0, 0, 0]
+            pool.run { seen[$0] += 1 }
+            #expect(seen == [1, 1, 1, 1])
+            var tasks = 0
+            pool.forEachTask(10) { task, _ in tasks += task }
+            #expect(tasks == 45)
         }
     }
 

@@ -160,13 +160,13 @@ extension KernelTests {
                     let batch = PackedBatch(samples)
                     func run() { _ = pass.run(batch, gradients: &gradients, scale: 1, dropoutSeed: 0) }
                     run()
-                    pool.run { _ in allocations_watch(1) }
+                    onEachThread(of: pool) { allocations_watch(1) }
                     let before = allocations_own()
                     run()
                     let after = allocations_own()
                     let array = [Float](repeating: 0, count: after + 1)
                     #expect(allocations_own() > after, "\(array.count) floats: the counter counts")
-                    pool.run { _ in allocations_watch(0) }
+                    onEachThread(of: pool) { allocations_watch(0) }
                     #expect(after == before)
                 }
             }

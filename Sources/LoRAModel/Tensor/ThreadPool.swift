@@ -7,13 +7,19 @@ import Synchronization
 /// The threads that do all arithmetic of a run. The caller is thread 0; the others wait for work, spinning briefly
 /// before they sleep, because a step opens many short parallel regions.
 ///
+/// A region has a share for each thread, which is its own to begin. Who has done its share takes those that nobody began,
+/// so that a region never waits for a thread that has no core: beside other processes one may get none for milliseconds.
+/// What a share computes does not depend on who takes it.
+///
 /// oneDNN and OpenBLAS are told to stay single-threaded in each of them: the cores have one master.
-// Sendable by proof: `job` is written only by the caller of `run` before `generation` is raised (release) and read by
-// workers after they saw the new generation (acquire); `run` returns only after `remaining` fell to zero.
+// Sendable by proof: `job` is written only by the caller of `run`, before it raises `generation` (release), and read by
+// those who claimed a share of that generation (acquire); `run` returns only after every share was finished (release), and
+// a share of a generation can be claimed once.
 public final class ThreadPool: @unchecked Sendable {
     public let count: Int
     private let generation = Atomic<Int>(0)
-    private let remaining = Atomic<Int>(0)
+    /// What became of each share, `shareStride` apart: 2g - 1 when it was claimed in generation g, 2g when it is done.
+    private let shares: UnsafeMutablePointer<Atomic<Int>>
     private let sleepers = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
     private let nextTask = Atomic<Int>(0)
@@ -24,38 +30,61 @@ public final class ThreadPool: @unchecked Sendable {
     /// Rows of a chunk at most. OpenBLAS arranges a matrix anew for every chunk, which pays for larger ones.
     static let rowChunk = MatrixProduct.prefersOneDNN ? 128 : 256
 
-    /// How often a waiting thread looks before it sleeps: some tens of microseconds.
+    /// How often a waiting thread looks before it sleeps: some tenths of a millisecond.
     private static let spins = 20_000
+    /// Atomics between those of two shares: a pair of cache lines, so that threads do not write the same one.
+    private static let shareStride = 16
 
     /// - Parameter count: threads including the caller; nil for all cores.
     public init(count: Int? = nil) {
         self.count = max(1, count ?? ProcessInfo.processInfo.activeProcessorCount)
+        shares = .allocate(capacity: self.count * Self.shareStride)
+        for share in 0..<self.count { (shares + share * Self.shareStride).initialize(to: Atomic(0)) }
         openblas_set_num_threads(1)
         omp_set_num_threads(1)
         for index in 1..<max(self.count, 1) { start(index) }
     }
 
-    /// Ends the workers. Nothing may run on the pool afterwards.
+    deinit {
+        for share in 0..<count { (shares + share * Self.shareStride).deinitialize(count: 1) }
+        shares.deallocate()
+    }
+
+    /// Ends the workers. What runs on the pool afterwards is the caller's alone.
     public func shutdown() {
-        stopping.store(true, ordering: .releasing)
-        generation.add(1, ordering: .acquiringAndReleasing)
+        stopping.store(true, ordering: .sequentiallyConsistent)
         wakeSleepers()
         for thread in threads { pthread_join(thread, nil) }
         threads = []
     }
 
-    /// Runs `body(thread)` once on every thread and returns when all are done.
-    public func run(_ body: (_ thread: Int) -> Void) {
+    /// Runs `body(share)` once for each share, each by one thread, and returns when all are done.
+    public func run(_ body: (_ share: Int) -> Void) {
         guard count > 1 else { return body(0) }
         beginRegion(body, &job)
-        remaining.store(count - 1, ordering: .relaxed)
-        generation.add(1, ordering: .sequentiallyConsistent)
+        let current = generation.add(1, ordering: .sequentiallyConsistent).newValue
         if sleepers.load(ordering: .sequentiallyConsistent) > 0 { wakeSleepers() }
-        body(0)
-        var spins = 0
-        while remaining.load(ordering: .acquiring) > 0 {
-            spins += 1
-            if spins > Self.spins { sched_yield() } else { lora_pause() }
+        takeShares(of: current, from: 0)
+        for share in 0..<count {
+            var spins = 0
+            while shares[share * Self.shareStride].load(ordering: .acquiring) != 2 * current {
+                spins += 1
+                if spins > Self.spins { sched_yield() } else { lora_pause() }
+            }
+        }
+    }
+
+    /// Runs the shares of a region that nobody began, a thread's own first.
+    private func takeShares(of current: Int, from own: Int) {
+        for offset in 0..<count {
+            let share = own + offset < count ? own + offset : own + offset - count
+            let state = shares + share * Self.shareStride
+            guard state.pointee.load(ordering: .relaxed) == 2 * current - 2 else { continue }
+            let (isMine, _) = state.pointee.compareExchange(
+                expected: 2 * current - 2, desired: 2 * current - 1, ordering: .acquiring)
+            guard isMine else { continue }
+            lora_region_call(job, share)
+            state.pointee.store(2 * current, ordering: .releasing)
         }
     }
 
@@ -118,15 +147,14 @@ public final class ThreadPool: @unchecked Sendable {
 
     private func work(_ index: Int) {
         var seen = 0
-        while true {
-            seen = awaitGeneration(after: seen)
-            if stopping.load(ordering: .acquiring) { return }
-            lora_region_call(job, index)
-            remaining.subtract(1, ordering: .releasing)
+        while let current = awaitGeneration(after: seen) {
+            takeShares(of: current, from: index)
+            seen = current
         }
     }
 
-    private func awaitGeneration(after seen: Int) -> Int {
+    /// nil when the pool ends.
+    private func awaitGeneration(after seen: Int) -> Int? {
         for _ in 0..<Self.spins {
             let current = generation.load(ordering: .acquiring)
             if current != seen { return current }
@@ -136,8 +164,12 @@ public final class ThreadPool: @unchecked Sendable {
         defer { condition.unlock() }
         sleepers.add(1, ordering: .sequentiallyConsistent)
         defer { sleepers.subtract(1, ordering: .sequentiallyConsistent) }
-        while generation.load(ordering: .sequentiallyConsistent) == seen { condition.wait() }
-        return generation.load(ordering: .acquiring)
+        while !stopping.load(ordering: .sequentiallyConsistent) {
+            let current = generation.load(ordering: .sequentiallyConsistent)
+            if current != seen { return current }
+            condition.wait()
+        }
+        return nil
     }
 
     private func wakeSleepers() {

@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import Synchronization
 import Testing
 
 @testable import LoRAModel
@@ -9,6 +10,16 @@ func withPool<Result>(threads: Int = 2, _ body: (ThreadPool) throws -> Result) r
     let pool = ThreadPool(count: threads)
     defer { pool.shutdown() }
     return try body(pool)
+}
+
+/// Runs `body` once on each thread of a pool: shares that wait for each other have a thread each.
+func onEachThread(of pool: ThreadPool, _ body: () -> Void) {
+    let begun = Atomic<Int>(0)
+    pool.run { _ in
+        body()
+        begun.add(1, ordering: .sequentiallyConsistent)
+        while begun.load(ordering: .sequentiallyConsistent) < pool.count { sched_yield() }
+    }
 }
 
 /// Tokens by seed.
