@@ -90,76 +90,6 @@ static void LORA_NAME(lowrank_up)(float *y, size_t y_stride, const float *h, con
     }
 }
 
-#if LORA_LANES == 16
-/// The sums of the 16 runs of `run` = 4, 8 or 16 lanes that `run` vectors hold one after another.
-LORA_INLINE floats LORA_NAME(sums_of_runs)(const int run, floats v[16]) {
-    if (run == 16) {
-#pragma clang loop unroll(full)
-        for (int i = 0; i < 8; i++) {
-            floats a = v[2 * i], b = v[2 * i + 1];
-            v[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-                   __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-        }
-    }
-    if (run >= 8) {
-#pragma clang loop unroll(full)
-        for (int i = 0; i < 4; i++) {
-            floats a = v[2 * i], b = v[2 * i + 1];
-            v[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-                   __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
-        }
-    }
-    floats twos[2];
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 2; i++) twos[i] = v_even(v[2 * i], v[2 * i + 1]) + v_odd(v[2 * i], v[2 * i + 1]);
-    return v_even(twos[0], twos[1]) + v_odd(twos[0], twos[1]);
-}
-
-/// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r) for r = 4, 8 or a multiple of 16, the sum over r first.
-LORA_INLINE void LORA_NAME(up_runs)(const int run, float *y, size_t y_stride, const float *h, const float *B, float s,
-                                    size_t T, size_t N, size_t r) {
-    for (size_t n = 0; n + 16 <= N; n += 16, B += 16 * r) {
-        for (size_t t = 0; t < T; t++) {
-            floats sums[16];
-#pragma clang loop unroll(full)
-            for (int i = 0; i < run; i++) sums[i] = v_splat(0);
-            for (size_t j = 0; j < r; j += 16) {
-                floats own;
-                if (run == 16) {
-                    own = v_load(h + t * r + j);
-                } else if (run == 8) {
-                    lora_floats8 part;
-                    __builtin_memcpy(&part, h + t * r, sizeof part);
-                    own = __builtin_shufflevector(part, part, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
-                } else {
-                    lora_floats4 part;
-                    __builtin_memcpy(&part, h + t * r, sizeof part);
-                    own = __builtin_shufflevector(part, part, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-                }
-#pragma clang loop unroll(full)
-                for (int i = 0; i < run; i++) {
-                    const float *row = run == 16 ? B + (size_t)i * r + j : B + i * 16;
-                    __builtin_prefetch(row + AHEAD);
-                    sums[i] += own * v_load(row);
-                }
-            }
-            float *to = y + t * y_stride + n;
-            v_store(to, v_load(to) + LORA_NAME(sums_of_runs)(run, sums) * s);
-        }
-    }
-}
-#endif
-
-static void LORA_NAME(lowrank_up_directly)(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T,
-                                           size_t N, size_t r) {
-#if LORA_LANES == 16
-    if (N % 16 == 0 && r == 4) return LORA_NAME(up_runs)(4, y, y_stride, h, B, s, T, N, r);
-    if (N % 16 == 0 && r == 8) return LORA_NAME(up_runs)(8, y, y_stride, h, B, s, T, N, r);
-    if (N % 16 == 0 && r % 16 == 0) return LORA_NAME(up_runs)(16, y, y_stride, h, B, s, T, N, r);
-#endif
-    LORA_NAME(lowrank_up)(y, y_stride, h, B, s, T, N, r);
-}
-
 static void LORA_NAME(lowrank_up_backward_input)(float *dh, const float *dy, size_t dy_stride, const float *B, float s,
                                                  size_t T, size_t N, size_t r) {
     memset(dh, 0, T * r * sizeof(float));
@@ -246,7 +176,6 @@ enum {
     STRIP = 64,              // columns of dB^T at a time
     STEP = 512,              // columns of dy at a time
     ROWS = 64,               // rows of x or dy at a time, which stay in the cache for all ranks
-    AHEAD = 2304,            // floats: A of the next projection follows B, and its first rows are read side by side
 };
 
 #define LORA_FILE "lowrank.c"
@@ -254,7 +183,6 @@ enum {
 
 LORA_DISPATCH(lowrank_down);
 LORA_DISPATCH(lowrank_up);
-LORA_DISPATCH(lowrank_up_directly);
 LORA_DISPATCH(lowrank_up_backward_input);
 LORA_DISPATCH(lowrank_up_backward_weight);
 LORA_DISPATCH(lowrank_down_backward_input);
@@ -266,11 +194,6 @@ void lora_lowrank_down(float *h, const float *x, size_t x_stride, const float *A
 
 void lora_lowrank_up(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N, size_t r) {
     LORA_CALL(lowrank_up)(y, y_stride, h, B, s, T, N, r);
-}
-
-void lora_lowrank_up_directly(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N,
-                              size_t r) {
-    LORA_CALL(lowrank_up_directly)(y, y_stride, h, B, s, T, N, r);
 }
 
 void lora_lowrank_up_backward_input(float *dh, const float *dy, size_t dy_stride, const float *B, float s, size_t T,

@@ -216,7 +216,7 @@ struct AdapterGolden: Decodable {
         let pass = try InferencePass(model: model, pool: pool, compute: .f32, capacity: 64, positions: 64)
         var rows: [[Float]] = []
         let cache = KeyValueCache(configuration: model.configuration)
-        pass.run([.init(cache: cache, tokens: tokens, adapter: adapter, wanted: .all)]) { _, _, row in
+        pass.run([.init(cache: cache, tokens: tokens, adapter: PackedAdapter(adapter), wanted: .all)]) { _, _, row in
             rows.append(Array(row))
         }
         try #require(rows.count == tokens.count && logits.count == positions.count, sourceLocation: sourceLocation)

@@ -59,14 +59,14 @@ struct FamilyGoldenTests {
     func logits(name: String) throws {
         let golden = try Self.golden(name)
         let model = try Family.imported(name)
-        let adapter = try Self.adapter(model)
+        let packed = PackedAdapter(try Self.adapter(model))
         let pool = ThreadPool(count: 2)
         defer { pool.shutdown() }
         let pass = try InferencePass(model: model, pool: pool, compute: .f32, capacity: 64, positions: 64)
         let tokens = Self.examples[1].tokens
         let whole = KeyValueCache(configuration: model.configuration)
         var rows: [[Float]] = []
-        pass.run([.init(cache: whole, tokens: tokens, adapter: adapter, wanted: .all)]) { _, _, row in
+        pass.run([.init(cache: whole, tokens: tokens, adapter: packed, wanted: .all)]) { _, _, row in
             rows.append(Array(row))
         }
         try #require(rows.count == golden.positions.count)
@@ -81,7 +81,7 @@ struct FamilyGoldenTests {
         }
         let stepwise = KeyValueCache(configuration: model.configuration)
         for (index, token) in tokens.enumerated() {
-            pass.run([.init(cache: stepwise, tokens: [token], adapter: adapter, wanted: .last)]) { _, _, row in
+            pass.run([.init(cache: stepwise, tokens: [token], adapter: packed, wanted: .last)]) { _, _, row in
                 #expect(zip(row, rows[index]).allSatisfy { abs($0 - $1) <= 1e-4 }, "token \(index)")
             }
         }

@@ -191,7 +191,8 @@ extension KernelTests {
                         indices.map {
                             .init(
                                 cache: KeyValueCache(configuration: model.configuration),
-                                tokens: tokens(count, seed: UInt64($0)), adapter: adapters[$0], wanted: .last)
+                                tokens: tokens(count, seed: UInt64($0)),
+                                adapter: adapters[$0].map(PackedAdapter.init), wanted: .last)
                         })
                 }
                 let together = step([0, 1, 2, 3])

@@ -28,6 +28,7 @@ extension KernelTests {
         @Test("Token by token, in uneven chunks or at once, across pages", arguments: [1, 63, 64, 65, 129])
         func chunks(count: Int) throws {
             let adapter = AdapterParameters.random(model)
+            let packed = PackedAdapter(adapter)
             let text = tokens(count, seed: UInt64(count))
             try withPass { pass in
                 let whole = pass.logits(text, adapter: adapter)
@@ -37,7 +38,7 @@ extension KernelTests {
                     var rows: [[Float]] = []
                     for start in stride(from: 0, to: count, by: size) {
                         let part = Array(text[start..<min(start + size, count)])
-                        rows += pass.logits([.init(cache: cache, tokens: part, adapter: adapter, wanted: .all)])[0]
+                        rows += pass.logits([.init(cache: cache, tokens: part, adapter: packed, wanted: .all)])[0]
                     }
                     #expect(cache.count == count)
                     #expect(largestDifference(rows, whole) < rounding, "chunks of \(size)")
@@ -85,7 +86,7 @@ extension KernelTests {
                 let texts = adapters.indices.map { tokens(count + $0, seed: UInt64($0)) }
                 let alone = zip(texts, adapters).map { pass.logits($0, adapter: $1) }
                 let chunks = zip(texts, adapters).map {
-                    InferencePass.Chunk(cache: cache(), tokens: $0, adapter: $1, wanted: .all)
+                    InferencePass.Chunk(cache: cache(), tokens: $0, adapter: $1.map(PackedAdapter.init), wanted: .all)
                 }
                 for (together, own) in zip(pass.logits(chunks), alone) {
                     #expect(largestDifference(together, own) < rounding)
@@ -95,7 +96,7 @@ extension KernelTests {
 
         @Test("Decoding gives each sequence the same bits, whoever else is in the step")
         func decodingMix() throws {
-            let adapters = (0..<6).map { AdapterParameters.random(model, rank: 1 + $0, seed: UInt64($0)) }
+            let adapters = (0..<6).map { PackedAdapter(.random(model, rank: 1 + $0, seed: UInt64($0))) }
             try withPass(threads: 2) { pass in
                 func step(_ indices: [Int]) -> [[[Float]]] {
                     let caches = indices.map { _ in cache() }
@@ -123,9 +124,9 @@ extension KernelTests {
             let model = try TinyModel(isTied: true, type: type, embeddingType: type).make()
             let ranks = [1, 4, 8, 16, 9, 8, 32, 8]
             // The last eight share an adapter of the first, or have none.
-            let own = ranks.indices.map { AdapterParameters.random(model, rank: ranks[$0], seed: UInt64($0)) }
+            let own = ranks.indices.map { PackedAdapter(.random(model, rank: ranks[$0], seed: UInt64($0))) }
             let adapters =
-                own.map { $0 as AdapterParameters? } + [own[2], nil, own[2], own[0], nil, own[2], own[7], nil]
+                own.map { $0 as PackedAdapter? } + [own[2], nil, own[2], own[0], nil, own[2], own[7], nil]
             try withPool(threads: 2) { pool in
                 let pass = try InferencePass(
                     model: model, pool: pool, compute: compute, capacity: 128, positions: 128)
@@ -155,6 +156,7 @@ extension KernelTests {
         @Test("In bf16 a row's bits do not depend on the chunks", .enabled(if: Compute.best == .bf16))
         func roundedChunks() throws {
             let adapter = AdapterParameters.random(model)
+            let packed = PackedAdapter(adapter)
             let text = tokens(129, seed: 3)
             try withPass(threads: 2, compute: .bf16) { pass in
                 let whole = pass.logits(text, adapter: adapter)
@@ -163,7 +165,7 @@ extension KernelTests {
                     var rows: [[Float]] = []
                     for start in stride(from: 0, to: text.count, by: size) {
                         let part = Array(text[start..<min(start + size, text.count)])
-                        rows += pass.logits([.init(cache: cache, tokens: part, adapter: adapter, wanted: .all)])[0]
+                        rows += pass.logits([.init(cache: cache, tokens: part, adapter: packed, wanted: .all)])[0]
                     }
                     #expect(rows == whole, "chunks of \(size)")
                 }

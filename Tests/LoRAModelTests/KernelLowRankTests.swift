@@ -86,26 +86,65 @@ extension KernelTests {
         }
 
         @Test(
-            "up with B as it is agrees with the reference, and a row with itself alone", arguments: Variant.all, ranks)
-        func upDirectly(variant: Variant, r: Int) {
+            "B in blocks gives the same sums, in f32 and in bf16 bit for bit, and a row with itself alone",
+            arguments: Variant.all, ranks)
+        func blocks(variant: Variant, r: Int) {
             variant.use {
-                for (T, N) in LowRank.shapes + [(1, 64), (5, 96), (9, 16)] {
-                    let inputs = Inputs(T: T, wide: N, r: r)
-                    var y = strided(inputs.x, width: N, stride: N + 3, gap: 7)
-                    lora_lowrank_up_directly(&y, N + 3, inputs.h, inputs.B, 1.7, T, N, r)
+                for (T, wide) in LowRank.shapes + [(1, 64), (5, 96), (9, 16), (2, 576)] {
+                    let inputs = Inputs(T: T, wide: wide, r: r)
+                    // Numbers of bf16, so that both kinds hold the same.
+                    var halves = [UInt16](repeating: 0, count: wide * r)
+                    var (A, B) = (inputs.A, inputs.B)
+                    lora_f32_to_bf16(&halves, inputs.B, wide * r)
+                    lora_bf16_to_f32(&B, halves, wide * r)
+                    lora_f32_to_bf16(&halves, inputs.A, wide * r)
+                    lora_bf16_to_f32(&A, halves, wide * r)
+                    #expect(lora_is_bf16(A, A.count) != 0 && lora_is_bf16(B, B.count) != 0)
+
+                    let x = strided(inputs.x, width: wide, stride: wide + 3, gap: .nan)
+                    var h = [Float](repeating: .nan, count: T * r), expectedH = h
+                    lora_lowrank_down_bf16(&h, x, wide + 3, halves, T, wide, r)
+                    lora_lowrank_down(&expectedH, x, wide + 3, A, T, wide, r)
+                    #expect(h == expectedH, "\(T) \(wide)")
+
+                    var blocks = [Float](repeating: .nan, count: lora_lowrank_blocks_count(wide, r))
+                    lora_lowrank_to_blocks(&blocks, B, wide, r)
+                    var halfBlocks = [UInt16](repeating: 0, count: blocks.count)
+                    lora_f32_to_bf16(&halfBlocks, blocks, blocks.count)
+                    let up = { (y: inout [Float], h: [Float], stride: Int, T: Int, isHalf: Bool) in
+                        if isHalf {
+                            lora_lowrank_up_blocks_bf16(&y, stride, h, halfBlocks, 1.7, T, wide, r)
+                        } else {
+                            lora_lowrank_up_blocks_f32(&y, stride, h, blocks, 1.7, T, wide, r)
+                        }
+                    }
+                    var y = strided(inputs.x, width: wide, stride: wide + 3, gap: 7), other = y
+                    up(&y, inputs.h, wide + 3, T, true)
+                    up(&other, inputs.h, wide + 3, T, false)
+                    #expect(y == other)
                     var expected = doubles(inputs.x)
                     lora_reference_product(
-                        &expected, doubles(inputs.h), 0, doubles(inputs.B), 1, Double(Float(1.7)), T, N, r)
-                    let (rows, intact) = gathered(y, width: N, stride: N + 3, gap: 7)
-                    #expect(error(rows, expected) < tolerance(terms: r), "\(T) \(N)")
+                        &expected, doubles(inputs.h), 0, doubles(B), 1, Double(Float(1.7)), T, wide, r)
+                    let (rows, intact) = gathered(y, width: wide, stride: wide + 3, gap: 7)
+                    #expect(error(rows, expected) < tolerance(terms: r), "\(T) \(wide)")
                     #expect(intact)
                     for t in 0..<T {
-                        var alone = Array(inputs.x[t * N..<(t + 1) * N])
-                        let h = Array(inputs.h[t * r..<(t + 1) * r])
-                        lora_lowrank_up_directly(&alone, N, h, inputs.B, 1.7, 1, N, r)
-                        #expect(alone == Array(rows[t * N..<(t + 1) * N]), "row \(t) of \(T) \(N)")
+                        var alone = Array(inputs.x[t * wide..<(t + 1) * wide])
+                        up(&alone, Array(inputs.h[t * r..<(t + 1) * r]), wide, 1, true)
+                        #expect(alone == Array(rows[t * wide..<(t + 1) * wide]), "row \(t) of \(T) \(wide)")
                     }
                 }
+            }
+        }
+
+        @Test("A number that bf16 does not have is found wherever it is")
+        func exactness() {
+            for place in [0, 1, 31, 32, 99] {
+                var values = [Float](repeating: -1.5, count: 100)
+                #expect(lora_is_bf16(values, 100) != 0)
+                values[place] = 1.001
+                #expect(lora_is_bf16(values, 100) == 0)
+                #expect(lora_is_bf16(values, place) != 0)
             }
         }
 

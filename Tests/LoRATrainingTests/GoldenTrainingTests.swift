@@ -38,7 +38,8 @@ struct GoldenTrainingTests {
         let pass = try InferencePass(
             model: base, pool: pool, compute: .f32, capacity: golden.ids.count, positions: golden.ids.count + 1)
         let chunk = InferencePass.Chunk(
-            cache: KeyValueCache(configuration: base.configuration), tokens: golden.ids, adapter: adapter, wanted: .all)
+            cache: KeyValueCache(configuration: base.configuration), tokens: golden.ids,
+            adapter: adapter.map(PackedAdapter.init), wanted: .all)
         var (worst, seen) = (0.0, 0)
         pass.run([chunk]) { _, row, logits in
             let expected = golden.positions[row]

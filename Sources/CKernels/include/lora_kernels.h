@@ -140,10 +140,6 @@ void lora_scaled_bf16(uint16_t *out, const uint16_t *x, float factor, size_t n);
 void lora_lowrank_down(float *h, const float *x, size_t x_stride, const float *A, size_t T, size_t C, size_t r);
 /// y (T,N) ADDS s * h (T,r) times the transpose of B (N,r), which is transposed at each call.
 void lora_lowrank_up(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N, size_t r);
-/// The same for few rows: reads B as it is. The sum over r comes first, so that the bits are others; they too do not
-/// depend on T.
-void lora_lowrank_up_directly(float *y, size_t y_stride, const float *h, const float *B, float s, size_t T, size_t N,
-                              size_t r);
 /// dh (T,r) overwritten: s * dy (T,N) times B (N,r).
 void lora_lowrank_up_backward_input(float *dh, const float *dy, size_t dy_stride, const float *B, float s, size_t T,
                                     size_t N, size_t r);
@@ -156,6 +152,25 @@ void lora_lowrank_down_backward_input(float *dx, size_t dx_stride, const float *
 /// dA (r,C) ADDS the transpose of dh (T,r) times x (T,C).
 void lora_lowrank_down_backward_weight(float *dA, const float *dh, const float *x, size_t x_stride, size_t T, size_t C,
                                        size_t r);
+
+// MARK: The branch as inference reads it: B (N,r) in blocks of columns (N / LORA_LOWRANK_BLOCK,r,LORA_LOWRANK_BLOCK), the
+// last one padded with zeros; A and blocks in f32 or in bf16. A result's bits do not depend on T.
+
+enum { LORA_LOWRANK_BLOCK = 16 };
+
+/// Elements of B (N,r) in blocks.
+size_t lora_lowrank_blocks_count(size_t N, size_t r);
+/// out overwritten: B (N,r) in blocks.
+void lora_lowrank_to_blocks(float *out, const float *B, size_t N, size_t r);
+/// Whether every number of x (n) is one of bf16.
+int lora_is_bf16(const float *x, size_t n);
+/// h (T,r) overwritten as lora_lowrank_down does, bit for bit, with A in bf16.
+void lora_lowrank_down_bf16(float *h, const float *x, size_t x_stride, const uint16_t *A, size_t T, size_t C, size_t r);
+/// y (T,N) ADDS s * h (T,r) times the transpose of B; the sum over r comes first.
+void lora_lowrank_up_blocks_f32(float *y, size_t y_stride, const float *h, const float *blocks, float s, size_t T,
+                                size_t N, size_t r);
+void lora_lowrank_up_blocks_bf16(float *y, size_t y_stride, const float *h, const uint16_t *blocks, float s, size_t T,
+                                 size_t N, size_t r);
 
 /// out (r,T), rows out_row apart, overwritten with s times the transpose of x (T,r), and with zeros up to a multiple of
 /// 16 columns.

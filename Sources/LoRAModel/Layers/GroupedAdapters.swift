@@ -4,7 +4,7 @@ import CKernels
 final class GroupedAdapters: LowRankPlan {
     struct Group {
         let rows: Range<Int>
-        let adapter: AdapterParameters
+        let adapter: PackedAdapter
     }
 
     /// Ascending and apart.
@@ -22,9 +22,6 @@ final class GroupedAdapters: LowRankPlan {
     deinit { scratch?.deallocate() }
 
     func set(_ groups: [Group]) {
-        precondition(
-            groups.allSatisfy { $0.adapter.layout.rowFactors != .magnitudes },
-            "an adapter's magnitudes are not resolved")
         self.groups = groups
         tasks = Self.tasks(groups)
         largestRank = groups.reduce(0) { max($0, $1.adapter.layout.largestRank) }
@@ -61,14 +58,14 @@ final class GroupedAdapters: LowRankPlan {
         configuration: ModelConfiguration, pool: ThreadPool
     ) {
         let exists = groups.contains { group in
-            targets.contains { group.adapter.layout.pair(block: block, $0) != nil }
+            targets.contains { group.adapter.branch(block: block, $0) != nil }
         }
         guard exists else { return }
         pool.forEachTask(tasks.count) { task, _ in
             for index in tasks[task] {
                 var column = 0
                 for target in targets {
-                    add(groups[index], target, block, y + column, yStride, onto: onto, x, rows, directly: true)
+                    add(groups[index], target, block, y + column, yStride, onto: onto, x, rows)
                     column += target.shape(in: configuration).outputs
                 }
             }
@@ -82,26 +79,26 @@ final class GroupedAdapters: LowRankPlan {
         onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, thread: Int
     ) {
         for group in groups where group.rows.overlaps(rows) {
-            add(group, target, block, y, yStride, onto: onto, x, rows, directly: false)
+            add(group, target, block, y, yStride, onto: onto, x, rows)
         }
     }
 
-    /// The branch of `target` for the rows of `group` among `rows`; `directly` for few rows.
+    /// The branch of `target` for the rows of `group` among `rows`.
     private func add(
         _ group: Group, _ target: TargetModule, _ block: Int, _ y: UnsafeMutablePointer<Float>, _ yStride: Int,
-        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>, directly: Bool
+        onto: UnsafePointer<Float>?, _ x: ActivationRows, _ rows: Range<Int>
     ) {
-        guard let scratch, let pair = group.adapter.layout.pair(block: block, target) else { return }
-        let part = group.rows.clamped(to: rows)
+        guard let scratch, let branch = group.adapter.branch(block: block, target) else { return }
+        let (pair, part) = (branch.pair, group.rows.clamped(to: rows))
         let skipped = part.lowerBound - rows.lowerBound
-        if pair.rowFactors == .gains {
+        if let gains = branch.gains {
             lora_dora_scale(
-                y + skipped * yStride, yStride, onto.map { $0 + skipped * pair.outputs },
-                group.adapter.rowFactors(pair), part.count, pair.outputs)
+                y + skipped * yStride, yStride, onto.map { $0 + skipped * pair.outputs }, gains, part.count,
+                pair.outputs)
         }
         // Giving each row the largest rank keeps threads apart.
-        LowRankBranch(pair: pair, adapter: group.adapter).forward(
+        branch.forward(
             y + skipped * yStride, yStride: yStride, h: scratch + part.lowerBound * scratchRank,
-            x.values + skipped * pair.inputs, rows: part, directly: directly)
+            x.values + skipped * pair.inputs, rows: part.count)
     }
 }

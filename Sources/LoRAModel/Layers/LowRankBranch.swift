@@ -27,18 +27,13 @@ struct LowRankBranch {
     }
 
     /// y (T,out) ADDS s · h Bᵀ where h (T,r) = x Aᵀ is overwritten. x is (T,in), rows contiguous. All pointers are at the
-    /// first of `rows`, whose numbers matter to dropout alone. `directly` reads B as it is, which pays for few rows and
-    /// rounds otherwise.
+    /// first of `rows`, whose numbers matter to dropout alone.
     func forward(
         _ y: UnsafeMutablePointer<Float>, yStride: Int, h: UnsafeMutablePointer<Float>, _ x: UnsafePointer<Float>,
-        rows: Range<Int>, directly: Bool = false
+        rows: Range<Int>
     ) {
         project(h, x, rows: rows)
-        if directly {
-            lora_lowrank_up_directly(y, yStride, h, B, pair.scale, rows.count, pair.outputs, pair.rank)
-        } else {
-            lora_lowrank_up(y, yStride, h, B, pair.scale, rows.count, pair.outputs, pair.rank)
-        }
+        lora_lowrank_up(y, yStride, h, B, pair.scale, rows.count, pair.outputs, pair.rank)
     }
 
     /// h (T,r) = x Aᵀ alone.

@@ -44,9 +44,14 @@ public final class Generator {
         var results = [[Int32]](repeating: [], count: requests.count)
         var waiting = requests.indices.filter { requests[$0].maximumTokens > 0 && !requests[$0].prompt.isEmpty }[...]
         var active: [Sequence] = []
+        var packed: [ObjectIdentifier: PackedAdapter] = [:]
+        for case let adapter? in requests.lazy.map(\.adapter) where packed[ObjectIdentifier(adapter)] == nil {
+            packed[ObjectIdentifier(adapter)] = PackedAdapter(adapter)
+        }
         while !active.isEmpty || !waiting.isEmpty {
             while active.count < slots, let index = waiting.popFirst() {
-                active.append(Sequence(index: index, request: requests[index], model: pass.model))
+                let adapter = requests[index].adapter.flatMap { packed[ObjectIdentifier($0)] }
+                active.append(Sequence(index: index, request: requests[index], adapter: adapter, model: pass.model))
             }
             step(&active) { sequence, token in
                 results[sequence.index].append(token)
@@ -60,6 +65,7 @@ public final class Generator {
     private struct Sequence {
         let index: Int
         let request: Request
+        let adapter: PackedAdapter?
         let cache: KeyValueCache
         var sampler: Sampler
         /// Tokens that the cache does not hold yet: of the prompt, then the last one generated.
@@ -68,9 +74,10 @@ public final class Generator {
         var generated = 0
         var isDone = false
 
-        init(index: Int, request: Request, model: BaseModel) {
+        init(index: Int, request: Request, adapter: PackedAdapter?, model: BaseModel) {
             self.index = index
             self.request = request
+            self.adapter = adapter
             cache = KeyValueCache(configuration: model.configuration)
             sampler = Sampler(request.sampling)
             pending = request.prompt[...]
@@ -99,7 +106,7 @@ public final class Generator {
             active[index].pending = active[index].pending.dropFirst(tokens.count)
             chunks.append(
                 .init(
-                    cache: active[index].cache, tokens: tokens, adapter: active[index].request.adapter,
+                    cache: active[index].cache, tokens: tokens, adapter: active[index].adapter,
                     wanted: active[index].pending.isEmpty ? .last : .none))
             owners.append(index)
         }

@@ -39,7 +39,7 @@ public final class InferencePass {
     public struct Chunk {
         public let cache: KeyValueCache
         public let tokens: [Int32]
-        public let adapter: AdapterParameters?
+        public let adapter: PackedAdapter?
         public let wanted: Wanted
 
         /// The rows whose logits are wanted.
@@ -49,7 +49,7 @@ public final class InferencePass {
             case all
         }
 
-        public init(cache: KeyValueCache, tokens: [Int32], adapter: AdapterParameters?, wanted: Wanted) {
+        public init(cache: KeyValueCache, tokens: [Int32], adapter: PackedAdapter?, wanted: Wanted) {
             self.cache = cache
             self.tokens = tokens
             self.adapter = adapter

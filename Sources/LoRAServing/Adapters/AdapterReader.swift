@@ -8,8 +8,6 @@ struct AdapterReader: Sendable {
         /// `AdapterFile.contentDigest`.
         let digest: String
         let rank: Int
-        /// Bytes of its matrices once it is loaded.
-        let residentBytes: Int
         /// Of the file when it was read.
         let state: OpenFile.State
     }
@@ -57,7 +55,8 @@ struct AdapterReader: Sendable {
         try read(path, in: directory, known: known) { archive, state in
             let (description, layout) = try examine(archive, state)
             let limit =
-                description.residentBytes + 3 * layout.pairs.count * Self.headerBytes.perTensor + Self.headerBytes.rest
+                layout.parameterCount * MemoryLayout<Float>.stride
+                + 3 * layout.pairs.count * Self.headerBytes.perTensor + Self.headerBytes.rest
             let file = try AdapterFile.read(archive, maximumTensors: min(limit, AdapterFile.maximumTensors))
             let parameters = try AdapterParameters(file: file, configuration: base.configuration)
             let hasMagnitudes = parameters.layout.rowFactors == .magnitudes
@@ -108,13 +107,13 @@ struct AdapterReader: Sendable {
         guard !layout.pairs.isEmpty else {
             throw FormatError("no target module of the adapter is a projection of this base")
         }
-        guard layout.residentBytes <= maximumBytes else {
+        let least = PackedAdapter.leastByteCount(layout)
+        guard least <= maximumBytes else {
             throw FormatError(
-                "takes \(layout.residentBytes) bytes of memory, more than the \(maximumBytes) that adapters may take")
+                "takes at least \(least) bytes of memory, more than the \(maximumBytes) that adapters may take")
         }
         let description = Description(
-            digest: header.contentDigest, rank: header.configuration.rank, residentBytes: layout.residentBytes,
-            state: state)
+            digest: header.contentDigest, rank: header.configuration.rank, state: state)
         return (description, layout)
     }
 }

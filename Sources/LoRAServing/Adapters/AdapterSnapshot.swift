@@ -8,7 +8,7 @@ public final class AdapterSnapshot: Sendable {
     /// SHA-256 of all that decides what it computes (`AdapterFile.contentDigest`), 64 hexadecimal digits.
     public let digest: String
     /// Resolved for the base (`AdapterParameters.resolved(for:pool:)`).
-    public let parameters: AdapterParameters
+    public let parameters: PackedAdapter
     private let residency: AdapterResidency?
 
     public convenience init(name: String, digest: String, parameters: AdapterParameters) {
@@ -19,7 +19,7 @@ public final class AdapterSnapshot: Sendable {
     init(name: String, digest: String, parameters: AdapterParameters, residency: AdapterResidency?) {
         self.name = name
         self.digest = digest
-        self.parameters = parameters
+        self.parameters = PackedAdapter(parameters)
         self.residency = residency
         residency?.enter(bytes: residentBytes)
     }
@@ -27,10 +27,5 @@ public final class AdapterSnapshot: Sendable {
     deinit { residency?.leave(bytes: residentBytes) }
 
     /// Bytes of its matrices.
-    public var residentBytes: Int { parameters.layout.residentBytes }
-}
-
-extension AdapterLayout {
-    /// Bytes of an adapter's matrices in memory.
-    var residentBytes: Int { parameterCount * MemoryLayout<Float>.stride }
+    public var residentBytes: Int { parameters.byteCount }
 }

@@ -91,7 +91,7 @@ extension InferencePass {
     /// The logits of all rows of one new sequence.
     func logits(_ tokens: [Int32], adapter: AdapterParameters? = nil) -> [[Float]] {
         let cache = KeyValueCache(configuration: model.configuration)
-        return logits([.init(cache: cache, tokens: tokens, adapter: adapter, wanted: .all)])[0]
+        return logits([.init(cache: cache, tokens: tokens, adapter: adapter.map(PackedAdapter.init), wanted: .all)])[0]
     }
 }
 

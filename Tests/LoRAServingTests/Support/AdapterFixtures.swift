@@ -1,11 +1,11 @@
 import Foundation
 import LoRAFormats
-import LoRAModel
 import Logging
 import MetricsTestKit
 import Synchronization
 import Testing
 
+@testable import LoRAModel
 @testable import LoRAServing
 
 /// A directory of adapters for a base of two small blocks, and a store on it.
@@ -61,7 +61,7 @@ final class AdapterFixture: Sendable {
 
 /// A version of an adapter that can be told from others by what it holds.
 struct AdapterVersion {
-    /// All matrices hold it.
+    /// All matrices hold it, but for the first number.
     var value: Float
     var rank = 2
     var targets = ["q_proj", "v_proj"]
@@ -77,35 +77,37 @@ struct AdapterVersion {
             baseModel: "tiny")
     }
 
-    func file() throws -> AdapterFile {
+    private func parameters() throws -> AdapterParameters {
         let base = try TinyServingBase.shared.get()
         let layout = AdapterLayout(
             configuration: base.configuration, matcher: try AdapterModuleMatcher(configuration))
         let parameters = AdapterParameters(layout: layout)
         for index in 0..<layout.parameterCount { parameters.values[index] = value }
+        // No number of bf16, so that every version takes as much memory.
+        parameters.values[0] = 1 / 3
+        return parameters
+    }
+
+    func file() throws -> AdapterFile {
         let record = AdapterRecord(
             domain: "test", baseFingerprint: fingerprint, rank: rank, alpha: 4, targets: targets)
         return try AdapterFile(
             configuration: configuration, record: record,
-            tensors: try parameters.tensors(configuration: base.configuration, type: .f32))
+            tensors: try parameters().tensors(configuration: TinyServingBase.shared.get().configuration, type: .f32))
     }
 
     func bytes() throws -> [UInt8] { try file().serialized() }
 
     /// Bytes in memory.
-    func residentBytes() throws -> Int {
-        let base = try TinyServingBase.shared.get()
-        return AdapterLayout(
-            configuration: base.configuration, matcher: try AdapterModuleMatcher(configuration)
-        ).parameterCount * 4
-    }
+    func residentBytes() throws -> Int { PackedAdapter(try parameters()).byteCount }
 }
 
 extension AdapterSnapshot {
-    /// The value that all matrices hold; nil when they hold several.
+    /// The value that all matrices hold but for the first number; nil when they hold several.
     var value: Float? {
-        let first = parameters.values[0]
-        return (0..<parameters.layout.parameterCount).allSatisfy { parameters.values[$0] == first } ? first : nil
+        let values = UnsafeBufferPointer(
+            start: parameters.elements.assumingMemoryBound(to: Float.self), count: parameters.layout.parameterCount)
+        return values.dropFirst().allSatisfy { $0 == values[1] } ? values[1] : nil
     }
 }
 
