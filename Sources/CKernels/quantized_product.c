@@ -1,4 +1,5 @@
-// y = x W^T for few rows of x and a quantised W: a weight block is decoded in registers and used for a block of rows.
+// y = x W^T for few rows of x and a quantised W. For one or two rows of x a weight block is decoded in registers; for more,
+// four rows of W are decoded into the cache, for all rows of x.
 //
 // Every element of y is one set of lanes over K, in an order that does not depend on the number of rows.
 #ifdef LORA_LANES
@@ -7,8 +8,10 @@
 
 #if LORA_ROWS == 8
 #define MOST_ROWS 4
+#define KEPT_ROWS 6
 #else
 #define MOST_ROWS 2
+#define KEPT_ROWS 3
 #endif
 
 /// y (rows,columns) overwritten or added to, for `columns` rows of W; K a multiple of 32, or of 256 for K-quants.
@@ -67,11 +70,82 @@ LORA_INLINE void LORA_NAME(band)(const lora_type type, const size_t bytes, const
         LORA_NAME(block)(type, bytes, rows, 1, y + n, y_stride, x, x_stride, W + n * W_bytes, W_bytes, K, add);
 }
 
-/// y (M,N) for one type; `bytes` of 32 weights. STRIP rows of W stay in the cache for all rows of x.
+/// kept (columns,K) overwritten with rows of W; K a multiple of 32, or of 256 for K-quants.
+LORA_INLINE void LORA_NAME(keep)(const lora_type type, const size_t bytes, const int columns, float *kept,
+                                 const uint8_t *W, size_t W_bytes, size_t K) {
+    const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
+    for (int j = 0; j < columns; j++, kept += K) {
+        const uint8_t *block = W + (size_t)j * W_bytes;
+        float scales[16], offsets[16];
+        for (size_t k = 0; k < K; k += 32) {
+            const size_t part = k / 32 % 8;
+            floats w[PARTS];
+            if (large && part == 0) LORA_NAME(unpack)(scales, offsets, block, type);
+            if (large)
+                LORA_NAME(decode_part)(w, block, scales, offsets, part, type);
+            else
+                LORA_NAME(decode)(w, block, type);
+#pragma clang loop unroll(full)
+            for (int p = 0; p < PARTS; p++) v_store(kept + k + (size_t)p * LORA_LANES, w[p]);
+            if (!large || part == 7) block += bytes;
+        }
+    }
+}
+
+/// y (rows,KEPT_COLUMNS) overwritten or added to, for decoded rows of W; K a multiple of LORA_LANES.
+LORA_INLINE void LORA_NAME(kept_block)(const int rows, float *y, size_t y_stride, const float *x, size_t x_stride,
+                                       const float *kept, size_t K, int add) {
+    floats sums[KEPT_ROWS][KEPT_COLUMNS];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+        for (int j = 0; j < KEPT_COLUMNS; j++) sums[i][j] = v_splat(0);
+    for (size_t k = 0; k < K; k += LORA_LANES) {
+        floats own[KEPT_ROWS];
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) own[i] = v_load(x + (size_t)i * x_stride + k);
+#pragma clang loop unroll(full)
+        for (int j = 0; j < KEPT_COLUMNS; j++) {
+            floats w = v_load(kept + (size_t)j * K + k);
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) sums[i][j] += w * own[i];
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+        for (int j = 0; j < KEPT_COLUMNS; j++) {
+            float sum = v_sum(sums[i][j]), *to = y + (size_t)i * y_stride + j;
+            *to = add ? *to + sum : sum;
+        }
+}
+
+/// y (M,KEPT_COLUMNS), the rows of W decoded once.
+LORA_INLINE void LORA_NAME(kept_columns)(const lora_type type, const size_t bytes, float *y, size_t y_stride,
+                                         const float *x, size_t x_stride, const uint8_t *W, size_t W_bytes, size_t M,
+                                         size_t K, int add) {
+    float kept[KEPT_COLUMNS * LONGEST_KEPT];
+    LORA_NAME(keep)(type, bytes, KEPT_COLUMNS, kept, W, W_bytes, K);
+    size_t m = 0;
+    for (; m + KEPT_ROWS <= M; m += KEPT_ROWS)
+        LORA_NAME(kept_block)(KEPT_ROWS, y + m * y_stride, y_stride, x + m * x_stride, x_stride, kept, K, add);
+    for (; m + 2 <= M; m += 2)
+        LORA_NAME(kept_block)(2, y + m * y_stride, y_stride, x + m * x_stride, x_stride, kept, K, add);
+    if (m < M) LORA_NAME(kept_block)(1, y + m * y_stride, y_stride, x + m * x_stride, x_stride, kept, K, add);
+}
+
+/// y (M,N) for one type; `bytes` of 32 weights.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
                                    size_t x_stride, const uint8_t *W, size_t W_bytes, size_t M, size_t N, size_t K,
                                    int add) {
+    if (M > 2 && K <= LONGEST_KEPT) {
+        size_t n = 0;
+        for (; n + KEPT_COLUMNS <= N; n += KEPT_COLUMNS)
+            LORA_NAME(kept_columns)(type, bytes, y + n, y_stride, x, x_stride, W + n * W_bytes, W_bytes, M, K, add);
+        y += n, W += n * W_bytes, N -= n;
+    }
     for (size_t n = 0; n < N; n += STRIP) {
+        // STRIP rows of W stay in the cache for all rows of x.
         size_t width = N - n < STRIP ? N - n : STRIP, m = 0;
         const uint8_t *strip = W + n * W_bytes;
         for (; m + MOST_ROWS <= M; m += MOST_ROWS)
@@ -129,6 +203,7 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 }
 
 #undef MOST_ROWS
+#undef KEPT_ROWS
 
 #else
 
@@ -136,7 +211,11 @@ static int LORA_NAME(quantized_product)(float *y, size_t y_stride, const float *
 #include "lora_kernels.h"
 #include "quantized_types.h"
 
-enum { STRIP = 64 };  // rows of W at a time
+enum {
+    STRIP = 64,           // rows of W at a time
+    KEPT_COLUMNS = 4,     // rows of W that are decoded at a time
+    LONGEST_KEPT = 4096,  // weights of such a row
+};
 
 #define LORA_FILE "quantized_product.c"
 #include "variants.h"
