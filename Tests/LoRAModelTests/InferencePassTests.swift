@@ -192,6 +192,34 @@ extension KernelTests {
             }
         }
 
+        @Test("A step in parts gives what it gives whole, and one that is given up leaves nothing")
+        func parts() throws {
+            let adapter = PackedAdapter(.random(model))
+            let (text, other) = (tokens(70, seed: 1), tokens(20, seed: 2))
+            try withPool { pool in
+                let make = {
+                    try InferencePass(model: model, pool: pool, compute: .f32, capacity: 128, positions: 128)
+                }
+                let (pass, second) = try (make(), make())
+                let expected = pass.logits([.init(cache: cache(), tokens: text, adapter: adapter, wanted: .all)])[0]
+                let beside = second.logits(other)
+                let chunk = InferencePass.Chunk(cache: cache(), tokens: text, adapter: adapter, wanted: .all)
+                for isGivenUp in [true, false] {
+                    pass.begin([chunk])
+                    #expect(pass.rowCount == 70)
+                    #expect(pass.advance(blocks: 1) == 1)
+                    #expect(second.logits(other) == beside)
+                    #expect(chunk.cache.count == 0)
+                    if isGivenUp { continue }
+                    #expect(pass.advance(blocks: 5) == 0)
+                    var rows: [[Float]] = []
+                    pass.finish { _, _, logits in rows.append(Array(logits)) }
+                    #expect(rows == expected)
+                    #expect(chunk.cache.count == 70)
+                }
+            }
+        }
+
         @Test("A truncated cache goes on as if the rest had never been", arguments: [0, 1, 63, 64, 65, 100])
         func truncate(count: Int) throws {
             let (prefix, other, rest) = (tokens(count, seed: 1), tokens(80, seed: 2), tokens(7, seed: 3))

@@ -19,6 +19,15 @@ public final class InferencePass {
     private let scales: UnsafeMutablePointer<Float>  // (logitRows)
     private let normalized: UnsafeMutablePointer<Float>  // (logitRows, C)
     private let logits: UnsafeMutablePointer<Float>  // (logitRows, V)
+    private var step: Step?
+
+    /// A step under way.
+    private struct Step {
+        let chunks: [Chunk]
+        let rows: Rows
+        /// Blocks that its rows went through.
+        var blocks = 0
+    }
 
     /// Rows of logits at a time.
     private static let logitRows = 32
@@ -34,6 +43,16 @@ public final class InferencePass {
 
     /// Rows of a pass over stored blocks.
     public static var storedRows: Int { 128 }
+
+    /// How many tokens of a prompt, its first ones, go through expanded matrices when a server reads it: whole pages of a
+    /// cache, so that pages depend on their tokens alone. The rest are 1 – 16 tokens that no page holds, or a short prompt,
+    /// for which expanding all matrices would take longer than multiplying stored blocks does.
+    public static func expandedTokens(ofPrompt count: Int) -> Int {
+        count <= shortPrompt ? 0 : (count - 1) / KeyValueCache.pageLength * KeyValueCache.pageLength
+    }
+
+    /// Tokens of a prompt up to which stored blocks are faster.
+    private static let shortPrompt = 64
 
     /// New tokens of one sequence.
     public struct Chunk {
@@ -89,21 +108,54 @@ public final class InferencePass {
         _ chunks: [Chunk], by products: Products = .expanded,
         onLogits: (_ chunk: Int, _ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
     ) {
+        begin(chunks, by: products)
+        advance(blocks: model.configuration.blockCount)
+        finish(onLogits)
+    }
+
+    // MARK: A step in parts, between which other passes may run
+
+    /// Begins a step; `advance` until no block is left, then `finish`. A step that is begun before that one is finished
+    /// takes its place: the caches are then as if it had never been.
+    public func begin(_ chunks: [Chunk], by products: Products = .expanded) {
         let rows = Rows(chunks)
         precondition(rows.tokens.count <= capacity, "\(rows.tokens.count) rows in a pass of \(capacity)")
         precondition(rows.lastPosition < positions, "position \(rows.lastPosition) in a pass of \(positions)")
-        product.readsStored = products == .stored
         precondition(products == .expanded || rows.tokens.count <= Self.storedRows, "\(rows.tokens.count) stored rows")
+        product.readsStored = products == .stored
         for chunk in chunks { chunk.cache.reserve(chunk.cache.count + chunk.tokens.count) }
         adapters.set(rows.groups)
         forward.embed(rows.tokens)
-        for index in 0..<model.configuration.blockCount {
-            forward.run(index, positions: rows.positions, attendsSealed: false) {
-                attention.forward(index, sequences: rows.sequences)
+        step = Step(chunks: chunks, rows: rows)
+    }
+
+    /// Rows of the step under way.
+    public var rowCount: Int { step?.rows.tokens.count ?? 0 }
+
+    /// Takes the step through its next blocks.
+    /// - Returns: how many are left.
+    @discardableResult
+    public func advance(blocks count: Int) -> Int {
+        guard var step else { preconditionFailure("no step to advance") }
+        let end = min(step.blocks + count, model.configuration.blockCount)
+        for index in step.blocks..<end {
+            forward.run(index, positions: step.rows.positions, attendsSealed: false) {
+                attention.forward(index, sequences: step.rows.sequences)
             }
         }
-        for chunk in chunks { chunk.cache.advance(by: chunk.tokens.count) }
-        emitLogits(rows.wanted, onLogits)
+        step.blocks = end
+        self.step = step
+        return model.configuration.blockCount - end
+    }
+
+    /// Ends the step: the caches then hold its tokens.
+    public func finish(_ onLogits: (_ chunk: Int, _ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void) {
+        guard let step, step.blocks == model.configuration.blockCount else {
+            preconditionFailure("\(step?.blocks ?? 0) of \(model.configuration.blockCount) blocks are done")
+        }
+        self.step = nil
+        for chunk in step.chunks { chunk.cache.advance(by: chunk.tokens.count) }
+        emitLogits(step.rows.wanted, onLogits)
     }
 
     private func emitLogits(

@@ -34,7 +34,7 @@ public struct GenerationRequest: Sendable {
 
 /// What the engine tells about a request, in this order: `started`, `prompt` if asked for, any number of `text`, `finished`.
 public enum GenerationEvent: Sendable {
-    /// It left the queue.
+    /// Its prompt is being read.
     /// - Parameter cachedTokens: tokens of the prompt that the prefix cache held.
     case started(cachedTokens: Int)
     /// The prompt's tokens; the first has no log-probability.

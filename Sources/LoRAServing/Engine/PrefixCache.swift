@@ -3,9 +3,9 @@ import LoRAModel
 /// Keys and values of prompts that were read before, by whole pages: what the adapter's content, the tenant and all tokens
 /// up to the page's end decide.
 ///
-/// Only rows of prompts come here, never rows of answers: those are computed with other rounding (`InferencePass.Products`),
-/// so that a cached prefix is, bit for bit, what reading the prompt again would give. Tenants share nothing, or the
-/// time of an answer would tell one what another asked.
+/// Only rows that went through expanded matrices come here (`InferencePass.expandedTokens`), never rows of answers: others
+/// round differently, so that a cached prefix is, bit for bit, what reading the prompt again would give. Tenants share
+/// nothing, or the time of an answer would tell one what another asked.
 ///
 /// The pages form a tree under each root, a page's children following it. Used by the engine's thread alone.
 final class PrefixCache {
@@ -41,13 +41,14 @@ final class PrefixCache {
     /// Counts uses, as a clock.
     private var uses = 0
 
-    /// The longest run of pages that hold the beginning of `prompt`, and leave a token of it to read. They stay until
-    /// `release`.
+    /// The longest run of pages that hold the beginning of `prompt`, as far as a pass over expanded matrices reads it.
+    /// They stay until `release`.
     func acquire(_ root: Root, _ prompt: [Int32]) -> [Node] {
         uses += 1
         var path: [Node] = []
         let length = KeyValueCache.pageLength
-        while (path.count + 1) * length < prompt.count {
+        let end = InferencePass.expandedTokens(ofPrompt: prompt.count)
+        while (path.count + 1) * length <= end {
             let tokens = Array(prompt[path.count * length..<(path.count + 1) * length])
             guard let node = path.last.map({ $0.children[tokens] }) ?? roots[root]?[tokens] else { break }
             use(node)
@@ -56,10 +57,11 @@ final class PrefixCache {
         return path
     }
 
-    /// Keeps the full pages of `prompt` beyond `path`, what `acquire` gave, and returns the longer path to release.
+    /// Keeps the full pages of `prompt`, which is the part that was read, beyond `path`, what `acquire` gave, and returns
+    /// the longer path to release.
     ///
     /// Where another sequence put an equal page in between, that one stays and the sequence goes on with its own.
-    func extend(_ path: [Node], _ root: Root, _ prompt: [Int32], pages: [KeyValuePage]) -> [Node] {
+    func extend(_ path: [Node], _ root: Root, _ prompt: ArraySlice<Int32>, pages: [KeyValuePage]) -> [Node] {
         var path = path
         let length = KeyValueCache.pageLength
         while (path.count + 1) * length <= prompt.count {

@@ -5,14 +5,17 @@ import LoRAText
 final class RunningSequence {
     let posting: RequestBoard.Posting
     var request: GenerationRequest { posting.request }
-    let cache: KeyValueCache
+    private(set) var cache: KeyValueCache
     let start = ContinuousClock.now
-    /// Pages of cached prefixes that it reads, its own among them once the prompt is read.
+    /// Pages of cached prefixes that it reads, its own among them once they are read.
     var prefix: [PrefixCache.Node]
     /// Pages that were set aside for it beside those.
     var reservedPages: Int
+    /// Another one that is reading the beginning of the same prompt, which this one waits for, and how many tokens.
+    var leader: (sequence: RunningSequence, tokens: Int)?
     private(set) var isDone = false
 
+    private let configuration: ModelConfiguration
     private let tokenizer: Tokenizer
     private let endIDs: Set<Int32>
     private var sampler: Sampler
@@ -20,15 +23,17 @@ final class RunningSequence {
     /// Tokens that the cache does not hold yet: of the prompt, then the last one generated.
     private var pending: ArraySlice<Int32>
     private var generated = 0
+    private var isStarted = false
     private var scoredPrompt: [ScoredToken] = []
     private var promptDecoder: StreamingDecoder
 
     init(
-        _ posting: RequestBoard.Posting, cache: KeyValueCache, prefix: [PrefixCache.Node], reservedPages: Int,
-        tokenizer: Tokenizer
+        _ posting: RequestBoard.Posting, configuration: ModelConfiguration, prefix: [PrefixCache.Node],
+        reservedPages: Int, tokenizer: Tokenizer
     ) {
         self.posting = posting
-        self.cache = cache
+        self.configuration = configuration
+        cache = KeyValueCache(configuration: configuration, prefix: prefix.map(\.page))
         self.prefix = prefix
         self.reservedPages = reservedPages
         self.tokenizer = tokenizer
@@ -41,21 +46,35 @@ final class RunningSequence {
         if request.scoresPrompt, let first = request.prompt.first {
             scoredPrompt = [scored(promptToken: first, nil)]
         }
-        posting.reader.yield(.started(cachedTokens: cache.count))
     }
 
     /// Whether parts of the prompt are still to be read.
     var isReading: Bool { cache.count < request.prompt.count }
+    /// Tokens of the prompt that a pass over expanded matrices reads.
+    var expandedCount: Int { InferencePass.expandedTokens(ofPrompt: request.prompt.count) }
+    /// Of those, how many are still to be read.
+    var expandedRest: Int { max(0, expandedCount - cache.count) }
     /// Tokens that the next pass may take.
     var pendingCount: Int { pending.count }
 
     /// The next `count` tokens for a pass.
     func chunk(_ count: Int) -> InferencePass.Chunk {
+        if !isStarted { posting.reader.yield(.started(cachedTokens: cache.count)) }
+        isStarted = true
         let tokens = Array(pending.prefix(count))
         pending = pending.dropFirst(count)
         let wanted: InferencePass.Chunk.Wanted =
             request.scoresPrompt && isReading ? .all : pending.isEmpty ? .last : .none
         return .init(cache: cache, tokens: tokens, adapter: request.adapter?.parameters, wanted: wanted)
+    }
+
+    /// Goes on behind a longer cached prefix; nothing beyond its own may have been read.
+    func adopt(_ longer: [PrefixCache.Node]) {
+        precondition(!isStarted, "a sequence that is read already")
+        reservedPages -= longer.count - prefix.count
+        prefix = longer
+        cache = KeyValueCache(configuration: configuration, prefix: longer.map(\.page))
+        pending = request.prompt[cache.count...]
     }
 
     /// Takes the logits (V) that follow the token at `position`.

@@ -4,15 +4,20 @@ import LoRAText
 
 /// The engine's thread: admits requests, makes steps, hands out what they gave.
 ///
-/// A step is two passes. Answers under way take a token each through the stored blocks of the base; prompts that are being
-/// read share a bounded number of rows through expanded matrices. Which of the two a token takes depends on its own
-/// request alone (`InferencePass.Products`), so nothing else in a step changes it.
+/// Answers under way take a token each through the stored blocks of the base, and with them what is short of prompts; long
+/// prompts share a pass through expanded matrices. Which of the two a token takes depends on its own request alone
+/// (`InferencePass.expandedTokens`), so nothing else changes it. A step is a pass of the first kind and some blocks of the
+/// second: answers go on while a prompt is read, and a prompt's rows are many enough to pay for expanding.
 final class Scheduler {
     private let model: BaseModel
     private let tokenizer: Tokenizer
     private let limits: InferenceEngine.Limits
     private let board: RequestBoard
-    private let pass: InferencePass
+    /// Of a few rows, and of many.
+    private let storedPass: InferencePass
+    private let expandedPass: InferencePass
+    /// What goes through the latter.
+    private var reading: [Owner] = []
     private let guardian: MapGuardian
     private let prefixes = PrefixCache()
     private var running: [RunningSequence] = []
@@ -22,9 +27,21 @@ final class Scheduler {
     private let pageLimit: Int
     private var reservedPages = 0
 
-    /// Rows of prompts in a step: few beside answers under way, whose next tokens wait for them.
-    private static let readingRows = 512
-    private static let readingRowsBesideAnswers = 128
+    /// Seconds that a row of prompts took lately in one block.
+    private var secondsPerRow = 1e-5
+
+    /// Rows of a pass over expanded matrices at most; beside answers under way, at least.
+    private static let (mostRows, fewestRows) = (512, 64)
+    /// Rows of short prompts in a step beside answers, which wait for them.
+    private static let shortRowsBesideAnswers = 32
+    /// How long prompts are read in a step: beside answers so many times what those took, else so many seconds.
+    private static let (readingRatio, readingSeconds) = (2.0, 0.01)
+
+    /// A sequence in a pass, with the position of its first token there.
+    private struct Owner {
+        let sequence: RunningSequence
+        let position: Int
+    }
 
     init(
         model: BaseModel, tokenizer: Tokenizer, pool: ThreadPool, compute: Compute, limits: InferenceEngine.Limits,
@@ -35,9 +52,11 @@ final class Scheduler {
         self.limits = limits
         self.board = board
         pageLimit = limits.cacheBytes / KeyValueCache.pageBytes(configuration: model.configuration)
-        pass = try InferencePass(
-            model: model, pool: pool, compute: compute, capacity: max(Self.readingRows, limits.sequences),
-            positions: limits.positions)
+        let pass = {
+            try InferencePass(
+                model: model, pool: pool, compute: compute, capacity: $0, positions: limits.positions)
+        }
+        (storedPass, expandedPass) = try (pass(InferencePass.storedRows), pass(Self.mostRows))
         guardian = try MapGuardian(model.file.map)
     }
 
@@ -75,9 +94,43 @@ final class Scheduler {
             return nil
         }
         reservedPages += pages
-        return RunningSequence(
-            posting, cache: KeyValueCache(configuration: model.configuration, prefix: prefix.map(\.page)),
-            prefix: prefix, reservedPages: pages, tokenizer: tokenizer)
+        let sequence = RunningSequence(
+            posting, configuration: model.configuration, prefix: prefix, reservedPages: pages, tokenizer: tokenizer)
+        sequence.leader = leader(of: sequence, among: running[...])
+        return sequence
+    }
+
+    /// The one of `others` that is reading most of what `sequence` begins with and has not: answers to one prompt read it
+    /// once.
+    private func leader(
+        of sequence: RunningSequence, among others: ArraySlice<RunningSequence>
+    ) -> (sequence: RunningSequence, tokens: Int)? {
+        let (request, length) = (sequence.request, KeyValueCache.pageLength)
+        guard !request.scoresPrompt else { return nil }
+        var best: (sequence: RunningSequence, tokens: Int)?
+        for other in others where !other.isDone && root(other.request) == root(request) {
+            let equal = zip(request.prompt, other.request.prompt).prefix { $0 == $1 }.reduce(0) { count, _ in count + 1
+            }
+            let shared = min(equal / length * length, sequence.expandedCount, other.expandedCount)
+            guard shared > max(sequence.cache.count, other.cache.count, best?.tokens ?? 0) else { continue }
+            best = (other, shared)
+        }
+        return best
+    }
+
+    /// Whether `sequence`, at `index`, waits for another one's reading; if not, what was read meanwhile becomes its prefix.
+    private func waits(_ sequence: RunningSequence, at index: Int) -> Bool {
+        guard let leader = sequence.leader else { return false }
+        if !leader.sequence.isDone, leader.sequence.cache.count < leader.tokens { return true }
+        let longer = prefixes.acquire(root(sequence.request), sequence.request.prompt)
+        let (path, moved) = (sequence.prefix, longer.count - sequence.prefix.count)
+        prefixes.release(moved > 0 ? path : longer)
+        if moved > 0 {
+            sequence.adopt(longer)
+            reservedPages -= moved
+        }
+        sequence.leader = self.leader(of: sequence, among: running[..<index])
+        return sequence.leader != nil
     }
 
     /// Ends what nobody reads any more.
@@ -116,38 +169,98 @@ final class Scheduler {
     // MARK: A step
 
     private func step() {
-        let answering = running.filter { !$0.isReading }
-        let reading = running.filter(\.isReading)
-        run(answering, by: .stored, rows: answering.count)
-        run(reading, by: .expanded, rows: answering.isEmpty ? Self.readingRows : Self.readingRowsBesideAnswers)
-        for sequence in reading where !sequence.isReading { keepPrompt(of: sequence) }
+        let begin = ContinuousClock.now
+        let ready = running.enumerated().filter { !waits($1, at: $0) }.map(\.element)
+        let isAnswering = write(ready.filter { $0.expandedRest == 0 })
+        let seconds = (ContinuousClock.now - begin) / .seconds(1)
+        read(
+            ready.filter { $0.expandedRest > 0 },
+            seconds: isAnswering ? Self.readingRatio * seconds : Self.readingSeconds, besideAnswers: isAnswering)
     }
 
-    private func run(_ sequences: [RunningSequence], by products: InferencePass.Products, rows: Int) {
-        var room = rows
-        var owners: [(sequence: RunningSequence, position: Int)] = []
-        var chunks: [InferencePass.Chunk] = []
-        for sequence in sequences where room > 0 {
-            owners.append((sequence, sequence.cache.count))
-            let chunk = sequence.chunk(room)
-            room -= chunk.tokens.count
-            chunks.append(chunk)
+    /// A token of each answer under way, and what is left of prompts.
+    /// - Returns: whether there are answers under way.
+    private func write(_ sequences: [RunningSequence]) -> Bool {
+        let answers = sequences.count { !$0.isReading }
+        var shortRows = InferencePass.storedRows - answers
+        if answers > 0 { shortRows = min(shortRows, Self.shortRowsBesideAnswers) }
+        let (owners, chunks) = chunks(sequences) { sequence in
+            guard sequence.isReading else { return 1 }
+            defer { shortRows -= min(shortRows, sequence.pendingCount) }
+            return min(shortRows, sequence.pendingCount)
         }
-        guard !chunks.isEmpty else { return }
-        pass.run(chunks, by: products) { chunk, row, logits in
+        guard !chunks.isEmpty else { return false }
+        storedPass.run(chunks, by: .stored) { chunk, row, logits in
             owners[chunk].sequence.accept(logits, position: owners[chunk].position + row)
         }
+        charge(owners)
+        return answers > 0
+    }
+
+    /// Takes prompts through some blocks.
+    private func read(_ sequences: [RunningSequence], seconds limit: Double, besideAnswers: Bool) {
+        if reading.allSatisfy(\.sequence.isDone) {
+            var rows = besideAnswers ? max(Self.fewestRows, Int(limit / secondsPerRow) & ~15) : Self.mostRows
+            rows = min(rows, Self.mostRows)
+            let (owners, chunks) = chunks(sequences) { sequence in
+                defer { rows -= min(rows, sequence.expandedRest) }
+                return min(rows, sequence.expandedRest)
+            }
+            reading = owners
+            guard !chunks.isEmpty else { return }
+            expandedPass.begin(chunks, by: .expanded)
+        }
+        let begin = ContinuousClock.now
+        var (spent, left) = (0.0, 0)
+        repeat {
+            left = expandedPass.advance(blocks: 1)
+            let now = (ContinuousClock.now - begin) / .seconds(1)
+            secondsPerRow += ((now - spent) / Double(expandedPass.rowCount) - secondsPerRow) / 16
+            // Whether another one would fit.
+            if now + (now - spent) > limit { break }
+            spent = now
+        } while left > 0
+        if left == 0 { finishReading() }
+    }
+
+    private func finishReading() {
+        expandedPass.finish { chunk, row, logits in
+            guard !reading[chunk].sequence.isDone else { return }
+            reading[chunk].sequence.accept(logits, position: reading[chunk].position + row)
+        }
+        charge(reading)
+        for owner in reading where !owner.sequence.isDone { keepPrompt(of: owner.sequence) }
+        reading = []
+    }
+
+    /// The next tokens of sequences, as many of each as `count` says.
+    private func chunks(
+        _ sequences: [RunningSequence], _ count: (RunningSequence) -> Int
+    ) -> (owners: [Owner], chunks: [InferencePass.Chunk]) {
+        var (owners, chunks): ([Owner], [InferencePass.Chunk]) = ([], [])
+        for sequence in sequences {
+            let count = count(sequence)
+            guard count > 0 else { continue }
+            owners.append(Owner(sequence: sequence, position: sequence.cache.count))
+            chunks.append(sequence.chunk(count))
+        }
+        return (owners, chunks)
+    }
+
+    /// Notes what the tenants of a pass were served.
+    private func charge(_ owners: [Owner]) {
         var served: [String: Int] = [:]
-        for (owner, chunk) in zip(owners, chunks) {
-            served[owner.sequence.request.tenant, default: 0] += chunk.tokens.count
+        for owner in owners {
+            served[owner.sequence.request.tenant, default: 0] += owner.sequence.cache.count - owner.position
         }
         board.charge(served)
     }
 
-    /// The prompt's full pages become part of the prefix cache.
+    /// Full pages of the prompt become part of the prefix cache.
     private func keepPrompt(of sequence: RunningSequence) {
         let kept = prefixes.extend(
-            sequence.prefix, root(sequence.request), sequence.request.prompt, pages: sequence.cache.pages)
+            sequence.prefix, root(sequence.request), sequence.request.prompt[..<sequence.cache.count],
+            pages: sequence.cache.pages)
         let moved = kept.count - sequence.prefix.count
         sequence.prefix = kept
         sequence.reservedPages -= moved

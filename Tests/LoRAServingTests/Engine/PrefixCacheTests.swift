@@ -21,24 +21,27 @@ struct PrefixCacheTests {
     /// Pages as a sequence that read `count` of them has them.
     func pages(_ count: Int) throws -> [KeyValuePage] {
         let pool = ThreadPool(count: 1)
-        let pass = try InferencePass(model: model, pool: pool, compute: .f32, capacity: 64, positions: 256)
+        let pass = try InferencePass(model: model, pool: pool, compute: .f32, capacity: 128, positions: 256)
         let cache = KeyValueCache(configuration: model.configuration)
         pass.run([.init(cache: cache, tokens: tokens(count), adapter: nil, wanted: .none)]) { _, _, _ in }
         pool.shutdown()
         return cache.pages
     }
 
-    @Test("Whole pages are found again, and leave a token to read")
+    @Test("Whole pages are found again, and leave a token to read; short prompts have none")
     func find() throws {
         let cache = PrefixCache()
-        let prompt = tokens(3)
+        let prompt = tokens(6)
         #expect(cache.acquire(root(), prompt).isEmpty)
-        let kept = cache.extend([], root(), prompt, pages: try pages(3))
-        #expect(kept.count == 3)
-        #expect(cache.pageCount == 3)
-        #expect(cache.acquire(root(), prompt).count == 2)
-        #expect(cache.acquire(root(), prompt + [1]).count == 3)
-        #expect(cache.acquire(root(), tokens(3, 9) + [1]).count == 2)
+        let part = cache.extend([], root(), prompt[..<40], pages: try pages(3))
+        #expect(part.count == 2)
+        let kept = cache.extend(part, root(), prompt[...], pages: try pages(6))
+        #expect(kept.count == 6)
+        #expect(cache.pageCount == 6)
+        #expect(cache.acquire(root(), prompt).count == 5)
+        #expect(cache.acquire(root(), prompt + [1]).count == 6)
+        #expect(cache.acquire(root(), tokens(6, 9) + [1]).count == 5)
+        #expect(cache.acquire(root(), Array(prompt[..<40])).isEmpty)
         #expect(cache.acquire(root("u"), prompt + [1]).isEmpty)
         #expect(cache.acquire(root("t", "e"), prompt + [1]).isEmpty)
     }
@@ -46,29 +49,31 @@ struct PrefixCacheTests {
     @Test("An equal page that came first stays, and its own pages serve the second")
     func twice() throws {
         let cache = PrefixCache()
-        let first = cache.extend([], root(), tokens(2), pages: try pages(2))
-        let second = cache.extend([], root(), tokens(2), pages: try pages(2))
+        let first = cache.extend([], root(), tokens(5)[...], pages: try pages(5))
+        let second = cache.extend([], root(), tokens(5)[...], pages: try pages(5))
         #expect(second.isEmpty)
-        let found = cache.acquire(root(), tokens(2) + [1])
+        let found = cache.acquire(root(), tokens(5) + [1])
+        #expect(found.count == 5)
         #expect(zip(found, first).allSatisfy { $0 === $1 })
-        #expect(cache.pageCount == 2)
+        #expect(cache.pageCount == 5)
     }
 
     @Test("Pages in use stay; of the others the one unused for longest goes first, leaves before their parents")
     func eviction() throws {
         let cache = PrefixCache()
-        let old = cache.extend([], root(), tokens(2), pages: try pages(2))
-        let new = cache.extend([], root("u"), tokens(1), pages: try pages(1))
+        let old = cache.extend([], root(), tokens(5)[...], pages: try pages(5))
+        let new = cache.extend([], root("u"), tokens(4)[...], pages: try pages(4))
         #expect(cache.evict(9) == 0)
         cache.release(old)
         cache.release(new)
-        let used = cache.acquire(root(), tokens(2) + [1])
+        let used = cache.acquire(root(), tokens(5) + [1])
+        #expect(used.count == 5)
         #expect(cache.evict(1) == 1)
-        #expect(cache.acquire(root("u"), tokens(1) + [1]).isEmpty)
+        #expect(cache.acquire(root("u"), tokens(4) + [1]).count == 3)
         cache.release(used)
         #expect(cache.evict(1) == 1)
-        #expect(cache.acquire(root(), tokens(2) + [1]).count == 1)
+        #expect(cache.acquire(root(), tokens(5) + [1]).count == 4)
         #expect(cache.evict(9) == 0)
-        #expect(cache.pageCount == 1)
+        #expect(cache.pageCount == 7)
     }
 }
