@@ -16,6 +16,7 @@ let package = Package(
         .library(name: "LoRAConversion", targets: ["LoRAConversion"]),
         .library(name: "LoRAModel", targets: ["LoRAModel"]),
         .library(name: "LoRATraining", targets: ["LoRATraining"]),
+        .library(name: "LoRAServing", targets: ["LoRAServing"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -18,6 +18,7 @@ let package = Package(
                 .product(name: "LoRAModel", package: "lora"),
                 .product(name: "LoRAText", package: "lora"),
                 .product(name: "LoRATraining", package: "lora"),
+                .product(name: "LoRAServing", package: "lora"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: [

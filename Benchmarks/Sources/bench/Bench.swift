@@ -5,7 +5,7 @@ import LoRAModel
 
 /// Measures training and serving against what the machine can do, ceilings and work in the same run.
 @main
-struct Bench: ParsableCommand {
+struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure training and serving as a fraction of what this machine can do at best.",
         discussion: "Stop everything else first. Exits with 1 when a threshold does not hold.")
@@ -39,9 +39,9 @@ struct Bench: ParsableCommand {
         growth ? Growth.workloads(threads: threads) : Workload.measured + Workload.served
     }
 
-    func run() throws {
-        if let worker { return try work(worker) }
-        let workloads = planned.filter { only.isEmpty || only.contains($0.name) }
+    func run() async throws {
+        if let worker { return try await work(worker) }
+        let workloads = planned.filter { $0.compute.isSupported && (only.isEmpty || only.contains($0.name)) }
         let names = Set(workloads.map(\.name))
         let thresholds = growth ? [] : try Threshold.read(thresholds).filter { $0.workloads.isSubset(of: names) }
         var arguments = ["--data", data, "--threads", "\(threads)"]
@@ -65,14 +65,18 @@ struct Bench: ParsableCommand {
         if !verdicts.allSatisfy(\.holds) { throw ExitCode.failure }
     }
 
-    private func work(_ name: String) throws {
+    private func work(_ name: String) async throws {
         let workloads = Workload.measured + Workload.served + Growth.workloads(threads: 64)
         guard let workload = workloads.first(where: { $0.name == name }) else {
             throw ValidationError("no workload \(name)")
         }
         let (threads, steps) = (workload.threads ?? threads, min(workload.steps, steps ?? .max))
         let measurement =
-            if workload.servedTokens != nil {
+            if case .traffic(let clients) = workload.data {
+                try await TrafficWorker(
+                    workload: workload, base: base, clients: clients, threads: threads, steps: steps
+                ).run()
+            } else if workload.servedTokens != nil {
                 try ServingWorker(workload: workload, base: base, threads: threads, steps: steps).run()
             } else {
                 try Worker(workload: workload, base: base, data: data, threads: threads, steps: steps).run()

@@ -4,6 +4,8 @@ enum Figure: String, Codable, CaseIterable {
     case ceiling, blockedCeiling, ceilingDrift, ofCeiling, ofBlockedCeiling, readBandwidth, ofBandwidth
     case stepSeconds, forwardSeconds, lossSeconds, backwardSeconds, optimizerSeconds, dataSeconds
     case secondsToFirstStep, secondsToFirstStepEnd, peakMegabytes
+    /// Milliseconds; the last of a hundred waits, and the one in the middle.
+    case firstText50, firstText99, gap50, gap99
 
     /// Nil where the workload has no such figure.
     func value(_ run: Run) -> Double? {
@@ -30,6 +32,10 @@ enum Figure: String, Codable, CaseIterable {
         case .secondsToFirstStep: measurement.secondsToFirstStep
         case .secondsToFirstStepEnd: measurement.secondsToFirstStepEnd
         case .peakMegabytes: Double(measurement.peakResidentBytes) / 1e6
+        case .firstText50: measurement.waits.flatMap { percentile($0.firstTexts, 0.5) }.map { $0 * 1e3 }
+        case .firstText99: measurement.waits.flatMap { percentile($0.firstTexts, 0.99) }.map { $0 * 1e3 }
+        case .gap50: measurement.waits.flatMap { percentile($0.gaps, 0.5) }.map { $0 * 1e3 }
+        case .gap99: measurement.waits.flatMap { percentile($0.gaps, 0.99) }.map { $0 * 1e3 }
         }
     }
 }

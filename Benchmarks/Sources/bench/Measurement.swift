@@ -36,6 +36,16 @@ struct Measurement: Codable {
     let gigaflopsPerToken: Double?
     /// Of weights, for decoding alone.
     var gigabytesPerToken: Double?
+    /// What clients of an engine waited for.
+    var waits: Waits?
+
+    /// Seconds, of all requests of all steps but the first.
+    struct Waits: Codable {
+        /// From a request to its first text.
+        var firstTexts: [Double] = []
+        /// From a text to the next one of the same answer.
+        var gaps: [Double] = []
+    }
 
     private var bySpeed: [Step] { steps.dropFirst().sorted { $0.tokensPerSecond < $1.tokensPerSecond } }
     /// The slower of the two in the middle where their number is even.

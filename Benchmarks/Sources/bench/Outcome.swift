@@ -34,6 +34,13 @@ struct Outcome: Encodable {
     }
 }
 
+/// The smallest value that at least `share` of them do not exceed.
+func percentile(_ values: [Double], _ share: Double) -> Double? {
+    let sorted = values.sorted()
+    guard !sorted.isEmpty else { return nil }
+    return sorted[min(sorted.count - 1, max(0, Int((share * Double(sorted.count)).rounded(.up)) - 1))]
+}
+
 func median(_ values: [Double]) -> Double? {
     let sorted = values.sorted()
     let (lower, upper) = ((sorted.count - 1) / 2, sorted.count / 2)

@@ -85,6 +85,15 @@ extension Outcome {
         ("runs x steps", { "\($0.runs.count) x \(($0.runs.first?.measurement.steps.count ?? 1) - 1)" }),
     ]
 
+    private static let waits: [Column] = [
+        ("clients, ms", { $0.workload }),
+        ("tokens/s", { format($0[.tokensPerSecond], digits: 0) }),
+        ("first text p50", { format($0[.firstText50], digits: 0) }),
+        ("p99", { format($0[.firstText99], digits: 0) }),
+        ("gap p50", { format($0[.gap50], digits: 1) }),
+        ("p99", { format($0[.gap99], digits: 1) }),
+    ]
+
     private static let seconds: [Column] = [
         ("seconds", { $0.workload }),
         ("step", { format($0[.stepSeconds], digits: 3) }),
@@ -97,10 +106,13 @@ extension Outcome {
         ("to its end", { format($0[.secondsToFirstStepEnd], digits: 2) }),
     ]
 
-    /// What training reached, below it where the time went, and what serving reached.
+    /// What training reached, below it where the time went, what serving reached, and what its clients waited for.
     static func tables(_ outcomes: [Outcome]) -> String {
-        [(speed, false), (seconds, false), (serving, true)].map { columns, isServing in
-            let rows = outcomes.filter { $0.isServing == isServing }.map { outcome in columns.map { $0.cell(outcome) } }
+        let waiting = outcomes.filter { $0[.gap50] != nil }
+        let training = outcomes.filter { !$0.isServing }
+        let passes = outcomes.filter { $0.isServing && $0[.gap50] == nil }
+        return [(speed, training), (seconds, training), (serving, passes), (waits, waiting)].map { columns, outcomes in
+            let rows = outcomes.map { outcome in columns.map { $0.cell(outcome) } }
             return TextTable(header: columns.map(\.title), rows: rows).text
         }.joined(separator: "\n\n")
     }

@@ -21,7 +21,7 @@ struct ServingWorker {
         switch workload.data {
         case .decode(let streams, let adapters): seconds = try decode(model, pool, streams, adapters: adapters)
         case .prefill(let length): seconds = try prefill(model, pool, length)
-        case .random, .rows: preconditionFailure("\(workload.name) is training")
+        case .random, .rows, .traffic: preconditionFailure("\(workload.name) is no pass of serving")
         }
         let tokens = workload.servedTokens ?? 0
         return Measurement(
@@ -88,8 +88,8 @@ struct ServingWorker {
         return (ContinuousClock.now - begin) / .seconds(1)
     }
 
-    /// An adapter of the workload's rank and targets, A and B random.
-    private func adapter(_ model: BaseModel, seed: UInt64) -> AdapterParameters {
+    /// An adapter of the workload's rank and targets, A and B random, as one from a file in bf16.
+    private func adapter(_ model: BaseModel, seed: UInt64) -> PackedAdapter {
         let layout = AdapterLayout(configuration: model.configuration) { _, target in
             workload.targets.modules.contains(target) ? (workload.rank, 2) : nil
         }
@@ -101,7 +101,11 @@ struct ServingWorker {
                 adapter.values[index] = (random.nextUnit() - 0.5) * 0.02
             }
         }
-        return adapter
+        for index in 0..<layout.parameterCount {
+            let bits = adapter.values[index].bitPattern & 0xFFFF_0000
+            adapter.values[index] = Float(bitPattern: bits)
+        }
+        return PackedAdapter(adapter)
     }
 
     /// Of prefill, whose limit is arithmetic.

@@ -77,7 +77,7 @@ struct Worker {
                 }
             }
             return (examples, nil)
-        case .decode, .prefill: preconditionFailure("\(workload.name) is serving")
+        case .decode, .prefill, .traffic: preconditionFailure("\(workload.name) is serving")
         case .rows(let perStep):
             let tokenizer = try Tokenizer(gguf: model.file)
             let encoder = ExampleEncoder(

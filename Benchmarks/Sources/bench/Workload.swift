@@ -12,6 +12,8 @@ struct Workload {
         case decode(streams: Int, adapters: Int)
         /// Serving: the tokens of one prompt in one pass.
         case prefill(length: Int)
+        /// Serving: so many clients that ask a whole engine again and again.
+        case traffic(clients: Int)
     }
 
     enum Targets: String {
@@ -47,6 +49,7 @@ struct Workload {
             case .decode(let streams, 0): "decode-\(streams)"
             case .decode(let streams, let adapters): "decode-\(streams)-adapters\(adapters)"
             case .prefill(let length): "prefill-\(length)"
+            case .traffic(let clients): "traffic-\(clients)"
             }
         let plain = rank == 8 && targets == .attention
         let parts = [
@@ -68,6 +71,7 @@ struct Workload {
         case .random(_, let length) where length > 4096: 1
         case .random(let examples, let length): examples * length > 1024 ? 3 : 7
         case .rows, .decode, .prefill: 11
+        case .traffic: 8
         }
     }
 
@@ -77,6 +81,7 @@ struct Workload {
         case .random, .rows: nil
         case .decode(let streams, _): streams * ServingWorker.stepLength
         case .prefill(let length): length
+        case .traffic(let clients): clients * TrafficWorker.requests * TrafficWorker.answerLength
         }
     }
 
@@ -94,10 +99,11 @@ struct Workload {
         ] + (Compute.best == .f32 ? [] : [Workload(data: short, compute: .f32)])
 
     /// What `bench` measures of serving: the base as it is, and converted.
-    static let served: [Workload] = [nil, .q8_0, .bf16].flatMap { type in
-        [
-            Data.decode(streams: 1, adapters: 0), .decode(streams: 16, adapters: 0),
-            .decode(streams: 16, adapters: 16), .prefill(length: 512),
-        ].map { Workload(data: $0, type: type) }
-    }
+    static let served: [Workload] =
+        [nil, .q8_0, .bf16].flatMap { type in
+            [
+                Data.decode(streams: 1, adapters: 0), .decode(streams: 16, adapters: 0),
+                .decode(streams: 16, adapters: 16), .prefill(length: 512),
+            ].map { Workload(data: $0, type: type) }
+        } + [1, 4, 16].map { Workload(data: .traffic(clients: $0), type: .q8_0) }
 }
