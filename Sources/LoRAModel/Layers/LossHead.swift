@@ -23,7 +23,8 @@ struct LossHead {
     private let sums: UnsafeMutablePointer<Float>  // (rows, panels)
     private let targetLogits: UnsafeMutablePointer<Float>  // (rows)
     private let logsumexp: UnsafeMutablePointer<Float>  // (rows)
-    private let losses: UnsafeMutablePointer<Float>  // (rows)
+    private let losses: UnsafeMutablePointer<Float>  // (targets)
+    private let factors: UnsafeMutablePointer<Float>  // (targets)
     private let dNormalized: UnsafeMutablePointer<Float>  // (rows, C)
     private let logits: [ActivationBuffer]  // (threads, chunk, panel)
     private let weights: ExpansionBuffer
@@ -64,7 +65,8 @@ struct LossHead {
         sums = arena.allocate(R * sizes.panelCount)
         targetLogits = arena.allocate(R)
         logsumexp = arena.allocate(R)
-        losses = arena.allocate(R)
+        losses = arena.allocate(capacity)
+        factors = arena.allocate(capacity)
         dNormalized = arena.allocate(R * C)
         logits = (0..<product.pool.count).map { _ in
             ActivationBuffer(arena: arena, compute: compute, rows: ThreadPool.rowChunk, width: sizes.panel)
@@ -76,7 +78,7 @@ struct LossHead {
         let (C, V) = (configuration.hiddenSize, configuration.vocabularySize)
         let sizes = Sizes(configuration, capacity: capacity)
         let R = sizes.rows
-        let floats = [R * C, R, R * sizes.panelCount, R * sizes.panelCount, R, R, R, R * C]
+        let floats = [R * C, R, R * sizes.panelCount, R * sizes.panelCount, R, R, capacity, capacity, R * C]
         return floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }
             + ActivationBuffer.size(compute: compute, rows: R, width: C)
             + Arena.size(of: UInt8.self, count: R * V * compute.bytes)
@@ -90,16 +92,45 @@ struct LossHead {
         _ x: UnsafePointer<Float>, _ batch: PackedBatch, dx: UnsafeMutablePointer<Float>?, scale: Float
     ) -> Double {
         var sum = 0.0
-        let parts = (batch.targets.count + rows - 1) / rows
-        for part in 0..<parts {
-            let (lower, upper) = (part * batch.targets.count / parts, (part + 1) * batch.targets.count / parts)
-            let targets = batch.targets[lower..<upper]
-            normalize(x, batch.targetRows[lower..<upper])
-            forward(targets, keepsGradient: dx != nil)
-            for row in 0..<targets.count { sum += Double(losses[row]) }
-            if let dx { backward(dx, targets, batch.targetRows[lower..<upper], scale: scale) }
+        for part in 0..<partCount(batch) {
+            let targets = targets(batch, part)
+            forward(x, batch, targets, keepsGradient: dx != nil)
+            for target in targets { sum += Double(losses[target]) }
+            if let dx { backward(dx, batch, targets, scale: scale, factors: nil) }
         }
         return sum
+    }
+
+    /// The loss of each of `batch`'s targets, valid until the next run.
+    func losses(_ x: UnsafePointer<Float>, _ batch: PackedBatch) -> UnsafeBufferPointer<Float> {
+        for part in 0..<partCount(batch) { forward(x, batch, targets(batch, part), keepsGradient: false) }
+        return UnsafeBufferPointer(start: losses, count: batch.targets.count)
+    }
+
+    /// ADDS to `dx` (T, C) the gradient of a function of all losses. `differentiate` gets them and leaves the function's
+    /// derivatives by them in their place. Where a batch has more targets than are taken at a time, their forward pass
+    /// is repeated.
+    func run(
+        _ x: UnsafePointer<Float>, _ batch: PackedBatch, dx: UnsafeMutablePointer<Float>,
+        differentiate: (UnsafeMutableBufferPointer<Float>) -> Void
+    ) {
+        let parts = partCount(batch)
+        for part in 0..<parts { forward(x, batch, targets(batch, part), keepsGradient: parts == 1) }
+        factors.update(from: losses, count: batch.targets.count)
+        differentiate(UnsafeMutableBufferPointer(start: factors, count: batch.targets.count))
+        for part in 0..<parts {
+            let targets = targets(batch, part)
+            if parts > 1 { forward(x, batch, targets, keepsGradient: true) }
+            backward(dx, batch, targets, scale: 1, factors: factors + targets.lowerBound)
+        }
+    }
+
+    private func partCount(_ batch: PackedBatch) -> Int { (batch.targets.count + rows - 1) / rows }
+
+    /// The targets that are taken together.
+    private func targets(_ batch: PackedBatch, _ part: Int) -> Range<Int> {
+        let (count, parts) = (batch.targets.count, partCount(batch))
+        return part * count / parts..<(part + 1) * count / parts
     }
 
     private func normalize(_ x: UnsafePointer<Float>, _ sources: ArraySlice<Int32>) {
@@ -115,7 +146,11 @@ struct LossHead {
 
     // MARK: Forward
 
-    private func forward(_ targets: ArraySlice<Int32>, keepsGradient: Bool) {
+    private func forward(
+        _ x: UnsafePointer<Float>, _ batch: PackedBatch, _ range: Range<Int>, keepsGradient: Bool
+    ) {
+        normalize(x, batch.targetRows[range])
+        let targets = batch.targets[range]
         let V = model.configuration.vocabularySize
         for index in 0..<panelCount {
             let tokens = index * panel..<min((index + 1) * panel, V)
@@ -131,7 +166,9 @@ struct LossHead {
                 }
             }
         }
-        product.pool.forEachRange(of: targets.count) { rows, _ in for row in rows { finish(row) } }
+        product.pool.forEachRange(of: targets.count) { rows, _ in
+            for row in rows { losses[targets.startIndex + row] = finish(row) }
+        }
     }
 
     private func exponentiate(
@@ -154,27 +191,32 @@ struct LossHead {
     }
 
     /// Joins the panels of a row.
-    private func finish(_ row: Int) {
+    /// - Returns: Its loss.
+    private func finish(_ row: Int) -> Float {
         let panels = row * panelCount..<(row + 1) * panelCount
         let largest = panels.reduce(-Float.infinity) { max($0, maxima[$1]) }
         // Relative to the largest logit no exponential overflows, and the sum is at least 1.
         let logarithm = log(panels.reduce(Float(0)) { $0 + sums[$1] * exp(maxima[$1] - largest) })
         logsumexp[row] = largest + logarithm
-        losses[row] = (largest - targetLogits[row]) + logarithm
+        return (largest - targetLogits[row]) + logarithm
     }
 
     // MARK: Backward
 
+    /// - Parameter factors: (range) of the targets' own, in place of `scale`.
     private func backward(
-        _ dx: UnsafeMutablePointer<Float>, _ targets: ArraySlice<Int32>, _ sources: ArraySlice<Int32>, scale: Float
+        _ dx: UnsafeMutablePointer<Float>, _ batch: PackedBatch, _ range: Range<Int>, scale: Float,
+        factors: UnsafePointer<Float>?
     ) {
         let (C, V) = (model.configuration.hiddenSize, model.configuration.vocabularySize)
+        let (targets, sources) = (batch.targets[range], batch.targetRows[range])
         for index in 0..<panelCount {
             let tokens = index * panel..<min((index + 1) * panel, V)
             let w = product.expand(model.output, rows: tokens, .backward, into: weights)
             product.pool.forEachRowChunk(targets.count) { rows, thread in
                 for row in rows {
                     let target = Int(targets[targets.startIndex + row])
+                    let scale = factors?[row] ?? scale
                     dLogits(row, index, tokens, target: target, scale: scale, logits[thread], row - rows.lowerBound)
                 }
                 product.multiply(

@@ -113,13 +113,35 @@ public final class TrainingPass {
     public func run(
         _ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>, scale: Float, dropoutSeed: UInt64
     ) -> Double {
+        run(batch, gradients: gradients, dropoutSeed: dropoutSeed) { x, dx in
+            lossHead.run(x, batch, dx: dx, scale: scale)
+        }
+    }
+
+    /// The gradient of a function of the losses of `batch`'s targets ADDS to `gradients` (parameterCount).
+    /// - Parameter differentiate: gets the losses, one for each target, and leaves the function's derivatives by them in
+    ///   their place.
+    public func run(
+        _ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>, dropoutSeed: UInt64,
+        differentiate: (UnsafeMutableBufferPointer<Float>) -> Void
+    ) {
+        _ = run(batch, gradients: gradients, dropoutSeed: dropoutSeed) { x, dx in
+            lossHead.run(x, batch, dx: dx, differentiate: differentiate)
+            return 0
+        }
+    }
+
+    private func run(
+        _ batch: PackedBatch, gradients: UnsafeMutablePointer<Float>, dropoutSeed: UInt64,
+        head: (_ x: UnsafePointer<Float>, _ dx: UnsafeMutablePointer<Float>) -> Double
+    ) -> Double {
         guard !batch.targets.isEmpty else { return 0 }
         trained.dropoutSeed = dropoutSeed
         let (last, C) = (model.configuration.blockCount, model.configuration.hiddenSize)
         Self.time(&phases.forward) { runForward(batch) }
         let loss = Self.time(&phases.loss) {
             backward.dx.values().update(repeating: 0, count: batch.tokens.count * C)
-            return lossHead.run(activations.residual(last), batch, dx: backward.dx.values(), scale: scale)
+            return head(activations.residual(last), backward.dx.values())
         }
         Self.time(&phases.backward) { runBackward(batch, gradients: gradients) }
         return loss
@@ -144,6 +166,14 @@ public final class TrainingPass {
         trained.dropoutSeed = nil
         runForward(batch)
         return lossHead.run(activations.residual(model.configuration.blockCount), batch, dx: nil, scale: 0)
+    }
+
+    /// The loss of each of `batch`'s targets, without dropout.
+    public func losses(_ batch: PackedBatch) -> [Float] {
+        guard !batch.targets.isEmpty else { return [] }
+        trained.dropoutSeed = nil
+        runForward(batch)
+        return Array(lossHead.losses(activations.residual(model.configuration.blockCount), batch))
     }
 
     private func runForward(_ batch: PackedBatch) {
