@@ -156,6 +156,7 @@ golden: base ## Make the tests' goldens again (needs a Python with torch and fri
 	python3 Scripts/peft_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/peft_smart_home.json
 	python3 Scripts/dora_golden.py $(BASE) datasets/smart-home/train.jsonl \
 	    Tests/LoRAModelTests/Goldens/tiny_dora.json $(GOLDENS)/peft_dora.json
+	python3 Scripts/preference_golden.py $(GOLDENS)/trl_preference.json
 
 install: build ## Install the command into $(PREFIX)/bin
 	install -D -m 755 $(LORA) $(DESTDIR)$(PREFIX)/bin/lora

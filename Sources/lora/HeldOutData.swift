@@ -12,6 +12,9 @@ struct HeldOutData {
     init(path: String, split: Dataset.Split, limit: Int?, base: BaseModel) throws {
         tokenizer = try Tokenizer(gguf: base.file)
         let dataset = try Dataset.heldOut(path: path, split: split, base: base, tokenizer: tokenizer)
+        guard dataset.form != .preference else {
+            throw TrainingDataError("\(dataset.path): the rows are pairs of answers; give rows with one answer")
+        }
         examples = dataset.examples.prefix(limit ?? .max)
     }
 

@@ -60,10 +60,17 @@ extension Conversation {
         guard messages.contains(where: \.isAnswer) else {
             throw FormatError("\"\(key)\" has no answer of the assistant, so there is nothing to learn")
         }
-        tools = row["tools"].flatMap { $0 == .null ? nil : $0 }
-        if let tools, tools.arrayValue == nil {
+        tools = try Self.tools(row)
+    }
+
+    /// What a row says may be called.
+    /// - Throws: `FormatError` when it is no list.
+    static func tools(_ row: DatasetRow.Members) throws(FormatError) -> JSONValue? {
+        guard let tools = row["tools"], tools != .null else { return nil }
+        guard tools.arrayValue != nil else {
             throw FormatError("\"tools\" must be a list, found \(RowText.kind(of: tools))")
         }
+        return tools
     }
 
     /// The messages under `key`, whoever speaks in them.

@@ -15,7 +15,7 @@ extension Dataset {
     /// be held out. O(n log n).
     /// - Throws: `TrainingDataError` when nothing is left to train on.
     public func holdingOut(_ part: HoldOut, seed: UInt64) throws -> (train: Dataset, held: Dataset) {
-        let draws = examples.rowHashes().map { SplitMix64(seed: seed, stream: $0).state }
+        let draws = rowHashes().map { SplitMix64(seed: seed, stream: $0).state }
         let wanted =
             switch part {
             case .share(let share): max(1, Int((share * Double(draws.count)).rounded()))
@@ -23,9 +23,10 @@ extension Dataset {
             }
         let last = wanted <= draws.count ? draws.sorted()[wanted - 1] : .max
         var (train, held): ([UInt32], [UInt32]) = ([], [])
-        for (position, draw) in draws.enumerated() {
-            let record = UInt32(examples.record(position))
-            if draw <= last { held.append(record) } else { train.append(record) }
+        let size = form.examplesPerRow
+        for (row, draw) in draws.enumerated() {
+            let records = (row * size..<(row + 1) * size).map { UInt32(examples.record($0)) }
+            if draw <= last { held += records } else { train += records }
         }
         guard !train.isEmpty else {
             throw TrainingDataError(

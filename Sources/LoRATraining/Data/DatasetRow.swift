@@ -8,6 +8,10 @@ enum DatasetRow: Sendable, Equatable {
     /// `input` is empty when there is none.
     case instruction(instruction: String, input: String, output: String)
     case text(String)
+    /// Text that goes on from its beginning, in no template; only the rest is learned.
+    case continuation(beginning: String, rest: String)
+    /// The same beginning with the preferred answer, and with the other.
+    indirect case preference(chosen: DatasetRow, rejected: DatasetRow)
 }
 
 extension DatasetRow {
@@ -25,6 +29,7 @@ extension DatasetRow {
                     + "the first row has the form \(form.rawValue)")
         }
         switch form {
+        case .preference: self = try Self.preference(members)
         case .messages: self = .conversation(try Conversation(messages: members))
         case .conversations: self = .conversation(try Conversation(turns: members))
         case .completion:

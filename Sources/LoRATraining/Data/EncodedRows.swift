@@ -54,13 +54,15 @@ struct EncodedRows {
         do {
             let value = try JSONValue(parsing: text)
             let row = try DatasetRow(value, form: form ?? RowForm.detect(in: value))
-            let example = try encoder.example(of: row, line: line)
-            if example.tokens.count > encoder.maximumLength {
-                tally.skips.tooLong.append(line: line, tokens: example.tokens.count)
-            } else if example.supervisedCount == 0 {
-                tally.skips.withoutAnswer.append(line: line, tokens: example.tokens.count)
+            let examples = try encoder.examples(of: row, line: line)
+            let longest = examples.reduce(0) { max($0, $1.tokens.count) }
+            if longest > encoder.maximumLength {
+                tally.skips.tooLong.append(line: line, tokens: longest)
+            } else if examples.contains(where: { $0.supervisedCount == 0 }) {
+                tally.skips.withoutAnswer.append(line: line, tokens: longest)
             } else {
-                append(example, try encoder.asksQuestions ? encoder.question(of: row, line: line) : nil)
+                let question = try encoder.asksQuestions ? encoder.question(of: row, line: line) : nil
+                for example in examples { append(example, question) }
             }
         } catch let error as TrainingDataError {
             refusal = TrainingDataError("\(fileName):\(line): \(error.message)")

@@ -75,6 +75,13 @@ public struct ExampleEncoder: Sendable {
         "the rows are conversations, but the base has no chat template to write them with; "
             + "use a base with a template, or rows of prompt and completion")
 
+    /// One example, or two of a row that prefers one answer to another: the preferred one's first.
+    /// - Throws: what the template reports of this row, or a `TrainingDataError` that concerns all rows.
+    func examples(of row: DatasetRow, line: Int) throws -> [Example] {
+        guard case .preference(let chosen, let rejected) = row else { return [try example(of: row, line: line)] }
+        return [try example(of: chosen, line: line), try example(of: rejected, line: line)]
+    }
+
     /// - Throws: what the template reports of this row, or a `TrainingDataError` that concerns all rows.
     func example(of row: DatasetRow, line: Int) throws -> Example {
         if let conversation = conversation(of: row) { return try example(of: conversation, line: line) }
@@ -83,6 +90,8 @@ public struct ExampleEncoder: Sendable {
         case .completion(let prompt, let completion): return plain(prompt: prompt, answer: completion, line: line)
         case .instruction(let instruction, let input, let output):
             return plain(prompt: Self.joined(instruction, input) + "\n\n", answer: output, line: line)
+        case .continuation(let beginning, let rest): return plain(prompt: beginning, answer: rest, line: line)
+        case .preference(let chosen, _): return try example(of: chosen, line: line)
         case .conversation: throw Self.noTemplate
         }
     }
@@ -104,7 +113,7 @@ public struct ExampleEncoder: Sendable {
         case .instruction(let instruction, let input, let output):
             let prompt = Self.joined(instruction, input) + "\n\n"
             return Question(prompt: opened(tokenizer.encode(prompt)), answer: output, line: line)
-        case .text, .conversation: return nil
+        case .text, .conversation, .continuation, .preference: return nil
         }
     }
 }
@@ -114,7 +123,7 @@ extension ExampleEncoder {
     private func conversation(of row: DatasetRow) -> Conversation? {
         guard format != nil else { return nil }
         switch row {
-        case .text: return nil
+        case .text, .continuation, .preference: return nil
         case .conversation(let conversation): return conversation
         case .completion(let prompt, let completion): return Conversation(question: prompt, answer: completion)
         case .instruction(let instruction, let input, let output):

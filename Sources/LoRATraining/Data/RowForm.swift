@@ -3,6 +3,8 @@ internal import OrderedCollections
 
 /// The forms a row of a data set can have. The first row decides; every other row must have the same.
 public enum RowForm: String, Codable, Sendable, CaseIterable {
+    /// `chosen` and `rejected`, and `prompt` unless both begin with it: two answers, of which one is preferred.
+    case preference = "prompt + chosen + rejected"
     /// OpenAI's `messages`: objects with `role` and `content`, perhaps with `tools` beside them.
     case messages = "messages"
     /// ShareGPT's `conversations`: objects with `from` and `value`.
@@ -17,6 +19,7 @@ public enum RowForm: String, Codable, Sendable, CaseIterable {
     /// The keys a row of this form cannot do without.
     var requiredKeys: [String] {
         switch self {
+        case .preference: ["chosen", "rejected"]
         case .messages: ["messages"]
         case .conversations: ["conversations"]
         case .completion: ["prompt", "completion"]

@@ -37,12 +37,14 @@ public final class LearningRateTest {
 
     private let setup: TrainingSetup
     private let trainer: Trainer
+    private let objective: PreferenceObjective?
 
     /// - Throws: `FormatError` when the memory cannot be had.
     public init(_ setup: TrainingSetup, pool: ThreadPool) throws {
         self.setup = setup
         try setup.checkMemory(threads: pool.count)
         trainer = try setup.makeTrainer(pool: pool)
+        objective = setup.makeObjective()
     }
 
     /// Runs the steps of the setup's plan.
@@ -53,9 +55,8 @@ public final class LearningRateTest {
         for (step, indices) in setup.plan.batches() {
             if isInterrupted() { break }
             let rate = Self.rate(step: step, of: setup.plan.stepCount)
-            guard let report = try? trainer.step(indices.map { setup.dataset.examples[$0] }, learningRate: rate) else {
-                return Self.result(points, diverged: rate)
-            }
+            let report = try? trainer.step(indices, of: setup.dataset, objective: objective, learningRate: rate)
+            guard let report else { return Self.result(points, diverged: rate) }
             mean = Self.smoothing * mean + (1 - Self.smoothing) * report.loss
             // The mean begins at zero; dividing takes that out again.
             let smoothed = mean / (1 - pow(Self.smoothing, Double(step + 1)))

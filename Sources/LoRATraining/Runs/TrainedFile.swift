@@ -38,7 +38,7 @@ struct TrainedFile {
             "tool_version": .string(toolVersion),
             "date": .string(Self.date),
             "data_sha256": .string(setup.dataset.digest),
-            "examples": .integer(Int64(setup.dataset.examples.count)),
+            "examples": .integer(Int64(setup.dataset.rowCount)),
             "skipped_rows": .integer(Int64(setup.dataset.skips.count)),
             "tokens": .integer(Int64(setup.dataset.tokenCount)),
             "supervised_tokens": .integer(Int64(setup.dataset.supervisedCount)),

@@ -46,6 +46,10 @@ extension TrainingOptions {
         case .count(let count)?: options["hold-out"] = .integer(Int64(count))
         case nil: break
         }
+        if objective.comparesAnswers {
+            options["objective"] = .string(objective.rawValue)
+            options["beta"] = .number(beta)
+        }
         if let maximumMemory { options["max-memory"] = .integer(Int64(maximumMemory)) }
         if let evaluationInterval { options["eval-every"] = .integer(Int64(evaluationInterval)) }
         if let keep { options["keep"] = .string(keep.rawValue) }

@@ -25,6 +25,12 @@ public struct TrainingOptions: Sendable {
     public var initialAdapterPath: String?
     public var allowsOtherBase = false
 
+    public var objective = Objective.sft
+    /// How strongly DPO holds the adapter to its reference, or the weight of ORPO's odds ratio.
+    public var beta = TrainingOptions.defaultBeta
+    /// TRL's, for both.
+    public static let defaultBeta = 0.1
+
     public var length: BatchPlan.Length = .epochs(1)
     public var batchSize = 16
     public var maximumLength = 2048

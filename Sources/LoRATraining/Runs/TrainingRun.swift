@@ -7,6 +7,7 @@ public final class TrainingRun {
     public let setup: TrainingSetup
     private let pool: ThreadPool
     private let trainer: Trainer
+    private let objective: PreferenceObjective?
     private var progress = RunProgress()
     /// The adapter's values when validation was best; nil when the last ones are kept.
     private let bestValues: AdapterParameters?
@@ -32,6 +33,8 @@ public final class TrainingRun {
         try setup.checkMemory(threads: pool.count)
         checkpointDirectory = try setup.openCheckpoints()
         trainer = try setup.makeTrainer(pool: pool)
+        // Before the adapter goes back to a checkpoint: the reference is what the run began with.
+        objective = setup.makeObjective()
         bestValues = setup.keepsBest ? AdapterParameters(layout: setup.adapter.layout) : nil
         if setup.options.resumes { try resume() }
     }
@@ -69,7 +72,7 @@ public final class TrainingRun {
 
     /// One optimizer step of the run's objective over the examples at `indices`.
     private func step(_ indices: [Int], learningRate: Double) throws -> StepReport {
-        try trainer.step(indices.map { setup.dataset.examples[$0] }, learningRate: learningRate)
+        try trainer.step(indices, of: setup.dataset, objective: objective, learningRate: learningRate)
     }
 
     /// Carries out step `step`, from 0.
@@ -195,8 +198,9 @@ extension TrainingRun {
     private func evaluate(isInterrupted: () -> Bool) throws -> EvaluationRecord? {
         guard let validation = setup.validation else { return nil }
         let start = ContinuousClock.now
-        let loss = Validation(examples: validation.examples, pass: trainer.pass).loss(isInterrupted: isInterrupted)
-        guard let loss else { return nil }
+        let measured = Validation(dataset: validation, objective: objective, pass: trainer.pass)
+            .outcome(isInterrupted: isInterrupted)
+        guard let (loss, metrics) = measured else { return nil }
         guard loss.isFinite else { throw TrainingError.diverged(step: progress.step, loss: loss, gradientNorm: .nan) }
         let isBest = progress.isBest(loss)
         if isBest, let bestValues {
@@ -204,7 +208,7 @@ extension TrainingRun {
         }
         return EvaluationRecord(
             step: progress.step, loss: loss, isBest: isBest, seconds: (ContinuousClock.now - start) / .seconds(1),
-            metrics: [:])
+            metrics: metrics)
     }
 
     /// Writes the adapter that is kept.

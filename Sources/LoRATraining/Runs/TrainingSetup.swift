@@ -28,7 +28,10 @@ public final class TrainingSetup {
     /// What the program takes beside base and buffers.
     static let processMemory = 64 << 20
     /// A value, its gradient, the optimizer's two moments, and the value when validation was best.
-    static let bytesPerParameter = 20
+    private static func bytesPerParameter(_ options: TrainingOptions) -> Int {
+        // DPO's reference has values of its own.
+        options.objective == .dpo ? 24 : 20
+    }
 
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
     public init(_ options: TrainingOptions) throws {
@@ -40,8 +43,9 @@ public final class TrainingSetup {
             contextLength: base.configuration.contextLength, mask: options.mask, asksQuestions: false)
         (dataset, validation) = try Self.datasets(options, encoder)
         try Self.checkValidation(options, hasData: validation != nil)
+        for data in [dataset] + (validation.map { [$0] } ?? []) { try data.check(options.objective) }
         plan = try BatchPlan(
-            exampleCount: dataset.examples.count, batchSize: options.batchSize, length: options.length,
+            exampleCount: dataset.rowCount, batchSize: options.batchSize, length: options.length,
             shuffles: options.shuffles, seed: options.seed)
         schedule = Schedule(
             course: options.course, peak: options.learningRate, warmupFraction: options.warmup,
@@ -122,11 +126,13 @@ public final class TrainingSetup {
         _ options: TrainingOptions, base: BaseModel, adapter: AdapterParameters, datasets: [Dataset]
     ) -> TrainingPass.Plan {
         let longest = datasets.reduce(1) { max($0, $1.longestRows) }
+        // Both texts of a pair are in one pass.
+        let together = datasets.reduce(1) { max($0, $1.longestRows * $1.form.examplesPerRow) }
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
-        let taken = mapped + processMemory + adapter.layout.parameterCount * bytesPerParameter
+        let taken = mapped + processMemory + adapter.layout.parameterCount * bytesPerParameter(options)
         let memory = max(0, (options.maximumMemory ?? defaultMemory) - taken)
         return TrainingPass.Plan(
-            compute: options.compute, rows: max(longest, rowsPerPass), positions: longest + 1,
+            compute: options.compute, rows: max(together, rowsPerPass), positions: longest + 1,
             dropout: Float(options.dropout), checkpointing: options.checkpointing, memory: memory)
     }
 }
@@ -136,6 +142,12 @@ extension TrainingSetup {
     var evaluationInterval: Int { options.evaluationInterval ?? plan.stepsPerEpoch }
     /// Whether the adapter with the lowest validation loss is written, not the last.
     var keepsBest: Bool { validation != nil && options.keep != .last }
+
+    /// What a run that compares answers minimises; nil for the loss of the answers. The adapter is to be as it was made.
+    public func makeObjective() -> PreferenceObjective? {
+        guard options.objective.comparesAnswers else { return nil }
+        return PreferenceObjective(options.objective, beta: options.beta, initial: adapter)
+    }
 
     /// The adapter's trainer.
     /// - Throws: `FormatError` when the memory cannot be had.
@@ -153,7 +165,7 @@ extension TrainingSetup {
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
         let buffers = TrainingPass.memory(base.configuration, adapter.layout, passPlan, threads: threads)
         let needed =
-            mapped + Self.processMemory + buffers + adapter.layout.parameterCount * Self.bytesPerParameter
+            mapped + Self.processMemory + buffers + adapter.layout.parameterCount * Self.bytesPerParameter(options)
         guard needed > allowed else { return }
         let limit = allowed < 1 << 20 ? "\(allowed) bytes" : "\(allowed >> 20) MiB"
         throw FormatError(

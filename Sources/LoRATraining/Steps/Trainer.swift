@@ -190,7 +190,7 @@ extension PackedBatch {
 
     /// The tokens that all examples begin with, up to the row that predicts the first supervised one; empty when it is
     /// not worth the trouble.
-    private static func commonPrefix(_ examples: [Example]) -> ArraySlice<Int32> {
+    static func commonPrefix(_ examples: [Example]) -> ArraySlice<Int32> {
         guard let first = examples.first, examples.count > 1 else { return [] }
         var count = first.tokens.count
         for example in examples {

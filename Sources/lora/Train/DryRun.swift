@@ -16,10 +16,10 @@ struct DryRun {
         let lengths = data.lengths()
         Console.print(
             """
-            data        \(data.path): \(data.examples.count) examples, \(data.skips.count) skipped
+            data        \(data.path): \(data.rowCount) examples, \(data.skips.count) skipped
             tokens      \(data.tokenCount), of which \(data.supervisedCount) supervised; per example \
             \(lengths.first?.tokens ?? 0) to \(lengths.last?.tokens ?? 0), median \(Self.median(lengths))
-            validation  \(setup.validation.map { "\($0.examples.count) examples" } ?? "none")
+            validation  \(setup.validation.map { "\($0.rowCount) examples" } ?? "none")
             copies      \(copies)
             adapter     \(setup.adapter.layout.parameterCount) parameters in \(setup.adapter.layout.pairs.count) pairs
             steps       \(plan.stepCount) of \(plan.batchSize) examples
@@ -31,7 +31,9 @@ struct DryRun {
             \(LengthHistogram(lengths).lines.joined(separator: "\n"))
             """)
         let preview = MaskedPreview(tokenizer: setup.tokenizer)
-        for example in data.examples.prefix(3) { Console.print("\n" + preview.text(example)) }
+        for example in data.examples.prefix(3 * data.form.examplesPerRow) {
+            Console.print("\n" + preview.text(example))
+        }
     }
 
     private static func median(_ lengths: [(tokens: Int, examples: Int)]) -> Int {
@@ -54,11 +56,11 @@ struct DryRun {
         let pool = ThreadPool(count: threads)
         defer { pool.shutdown() }
         let trainer = try setup.makeTrainer(pool: pool)
+        let objective = setup.makeObjective()
         var rate = 0.0
         for (_, indices) in setup.plan.batches().prefix(2) {
-            let examples = indices.map { setup.dataset.examples[$0] }
             let start = ContinuousClock.now
-            let report = try trainer.step(examples, learningRate: 0)
+            let report = try trainer.step(indices, of: setup.dataset, objective: objective, learningRate: 0)
             let seconds = (ContinuousClock.now - start) / .seconds(1)
             rate = Double(report.tokens) / seconds
             if seconds > 10 { break }

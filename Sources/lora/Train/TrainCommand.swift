@@ -17,6 +17,7 @@ struct TrainCommand: ParsableCommand {
 
     @OptionGroup var adapter: AdapterOptions
     @OptionGroup var data: DataOptions
+    @OptionGroup var objective: ObjectiveOptions
     @OptionGroup var optimizer: OptimizerOptions
     @OptionGroup var runs: RunOptions
     @OptionGroup var execution: ExecutionOptions
@@ -95,7 +96,8 @@ struct TrainCommand: ParsableCommand {
     private static func headline(_ run: TrainingRun, threads: Int) -> String {
         let setup = run.setup
         let parameters = setup.adapter.layout.parameterCount
-        return "training \(parameters) parameters on \(setup.dataset.examples.count) examples "
+        return
+            "training \(parameters) parameters on \(setup.dataset.rowCount) \(setup.options.objective.comparesAnswers ? "pairs" : "examples") "
             + "(\(setup.dataset.tokenCount) tokens, \(setup.dataset.supervisedCount) supervised), "
             + "\(setup.plan.stepCount) steps; \(setup.options.compute.rawValue) products by \(run.engineName), "
             + "\(threads) threads\(run.checkpoints ? ", parts of the forward pass repeated" : "")"
@@ -147,6 +149,8 @@ extension TrainCommand {
         options.allowsOtherBase = adapter.otherBase.allowOtherBase
         let steps = optimizer.steps ?? (runs.findLr ? LearningRateTest.defaultSteps : nil)
         options.length = steps.map { .steps($0) } ?? .epochs(optimizer.epochs ?? 1)
+        options.objective = objective.objective
+        options.beta = objective.beta ?? TrainingOptions.defaultBeta
         options.batchSize = optimizer.batchSize
         options.maximumLength = optimizer.maxLength
         options.mask = data.mask
