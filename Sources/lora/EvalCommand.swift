@@ -36,6 +36,9 @@ struct EvalCommand: ParsableCommand {
     @Option(help: "Operands of matrix products: auto, f32 or bf16.")
     var compute = ComputeOption.auto
 
+    @Option(help: "Scale of the reward margin of rows that are pairs of answers.")
+    var beta = 0.1
+
     @Option(help: ArgumentHelp("Also print so many rows with every answer.", valueName: "n"))
     var show = 0
 
@@ -48,6 +51,7 @@ struct EvalCommand: ParsableCommand {
     func validate() throws {
         if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
         if show < 0 { throw ValidationError("--show must not be negative") }
+        guard beta.isFinite, beta > 0 else { throw ValidationError("--beta must be above 0") }
     }
 
     func run() throws {
@@ -56,6 +60,7 @@ struct EvalCommand: ParsableCommand {
         let dataset = try Dataset.heldOut(path: data, split: split, base: model, tokenizer: tokenizer)
         let pool = common.makePool()
         defer { pool.shutdown() }
+        if dataset.form == .preference { return try comparePairs(dataset, model, pool) }
         let evaluator = Evaluator(
             model: model, tokenizer: tokenizer, pool: pool, compute: try compute.resolve(),
             examples: dataset.examples.prefix(limit ?? .max), questions: dataset.questions.prefix(limit ?? .max))
@@ -70,6 +75,31 @@ struct EvalCommand: ParsableCommand {
         }
         let table = EvaluationTable(split: split.rawValue, evaluator: evaluator, results: results)
         Console.print(json ? table.json.serialized() : table.text(rowsShown: show, tokenizer: tokenizer))
+    }
+}
+
+extension EvalCommand {
+    /// For rows that are pairs of answers.
+    private func comparePairs(_ dataset: Dataset, _ model: BaseModel, _ pool: ThreadPool) throws {
+        guard metrics.names.contains("loss"), show == 0 else {
+            throw TrainingDataError(
+                "\(dataset.path): the rows are pairs of answers, for which there is no exact match and no answer to "
+                    + "show; leave --metrics and --show out")
+        }
+        let pairs = Array(dataset.pairs.prefix(limit ?? .max))
+        let compute = try compute.resolve()
+        let adapters = try adapter.map { try otherBase.loadAdapter($0, base: model) }
+        func measure(_ name: String?, _ adapter: AdapterParameters?) throws -> (String?, PairScores, Double) {
+            if !common.quiet { Console.note("evaluating \(name ?? "the base")") }
+            let start = ContinuousClock.now
+            let scores = try PairScores(of: pairs, model: model, adapter: adapter, pool: pool, compute: compute)
+            return (name, scores, (ContinuousClock.now - start) / .seconds(1))
+        }
+        let base = try measure(nil, nil)
+        let table = PreferenceTable(
+            split: split.rawValue, pairCount: pairs.count, beta: beta, base: base.1,
+            results: try [base] + zip(adapter, adapters).map { try measure($0, $1) })
+        Console.print(json ? table.json.serialized() : table.text)
     }
 }
 
