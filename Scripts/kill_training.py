@@ -78,15 +78,18 @@ def main() -> None:
                 "--quiet", *more,
             ]  # fmt: skip
 
-        whole = root / "whole.lora"
+        # The file's name is the adapter's domain, so all have the same one.
+        whole = root / "whole" / "x.lora"
+        whole.parent.mkdir()
         start = time.monotonic()
         subprocess.run(command(whole), check=True, env=environment, stdout=subprocess.DEVNULL)
         duration = time.monotonic() - start
         print(f"a run of {options.steps} steps takes {duration:.1f} s", flush=True)
         kills = writing = unbegun = 0
         for index in range(options.runs):
-            output = root / f"{index}.lora"
-            checkpoints = root / f"{index}.lora.checkpoints"
+            output = root / str(index) / "x.lora"
+            output.parent.mkdir()
+            checkpoints = output.with_name("x.lora.checkpoints")
             saving = ("--save-every", str(random.choice([1, 2, 3, 5])))
             for attempt in range(4):
                 has_any = any(checkpoints.glob("step-*"))
@@ -105,11 +108,10 @@ def main() -> None:
                 break
             if output.read_bytes() != whole.read_bytes():
                 sys.exit(f"run {index}: another adapter than that of a run never stopped")
-            if (found := steps(root / f"{index}.lora.jsonl")) != list(range(1, options.steps + 1)):
+            if (found := steps(output.with_name("x.lora.jsonl"))) != list(range(1, options.steps + 1)):
                 sys.exit(f"run {index}: the log has the steps {found}")
-            if left := [path.name for path in root.glob(f"{index}.lora.checkpoints*")]:
-                sys.exit(f"run {index}: left {left}")
-            output.unlink()
+            if checkpoints.exists():
+                sys.exit(f"run {index}: left its checkpoints")
             print(f"run {index}: the same bytes", flush=True)
         print(
             f"{options.runs} runs, {kills} kills, {writing} while a checkpoint was written, {unbegun} before the first "

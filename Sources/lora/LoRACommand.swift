@@ -23,10 +23,16 @@ struct LoRACommand: AsyncParsableCommand {
         // A pipe that closes and a file that may not grow come back as errors of the write.
         for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
         LostMap.endsProcess()
+        var configuration: TrainConfiguration?
         do {
-            var command = try parseAsRoot()
+            let words = Array(CommandLine.arguments.dropFirst())
+            configuration = try TrainConfiguration(expanding: words)
+            var command = try parseAsRoot(configuration?.arguments ?? words)
             if var server = command as? any AsyncParsableCommand { try await server.run() } else { try command.run() }
         } catch {
+            if exitCode(for: error) == .validationFailure, let place = configuration?.place(of: message(for: error)) {
+                Console.fail("\(place): \(message(for: error))")
+            }
             guard exitCode(for: error) == .failure, !(error is ExitCode) else { exit(withError: error) }
             Console.fail(message(for: error))
         }

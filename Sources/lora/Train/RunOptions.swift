@@ -24,6 +24,9 @@ struct RunOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Write a line of JSON for each step and each validation.", valueName: "file"))
     var log: String?
 
+    @Option(help: ArgumentHelp("Options by their names, as YAML; those of the command line win.", valueName: "file"))
+    var config: String?
+
     @Flag(
         help: "Try learning rates from 1e-6 to 1, show the losses and stop (100 steps unless --steps says otherwise).")
     var findLr = false
