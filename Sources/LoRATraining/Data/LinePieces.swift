@@ -95,7 +95,7 @@ struct LinePieces {
             let end = rest.firstIndex(of: 0x0A)
             length += end ?? rest.count
             guard end != nil || isAtEnd else { continue }
-            if let end { rest.removeFirst(end + 1) }
+            rest.removeFirst(end.map { $0 + 1 } ?? rest.count)
             defer { line += 1 }
             return Piece(bytes: [], firstLine: line, refusedBytes: length)
         }
