@@ -86,7 +86,7 @@ DOMAINS = [
         examples_as_turns=True, max_tokens=52),
     Domain(
         "pronunciation", "capability",
-        ("--target", "all-linear", "--rank", "8", "--alpha", "16", "--learning-rate", "2e-3", "--steps", "125"),
+        ("--target", "all-linear", "--rank", "8", "--alpha", "16", "--epochs", "1"),
         "Write how an English word is pronounced, in the phonemes of ARPAbet with a space between, vowels with their "
         "stress (0 none, 1 primary, 2 secondary), and nothing else.\nPhonemes: {phonemes}",
         examples_as_turns=False, max_tokens=32, counts_phonemes=True),
