@@ -156,7 +156,7 @@ public struct AtomicFile: ~Copyable {
 
 extension SystemCall {
     /// Calls `write` until all of `bytes` are in the file.
-    static func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) throws(FormatError) {
+    package static func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) throws(FormatError) {
         var rest = bytes[...]
         while !rest.isEmpty {
             let part = UnsafeRawBufferPointer(rebasing: rest)

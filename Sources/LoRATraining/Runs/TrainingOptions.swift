@@ -62,6 +62,8 @@ public struct TrainingOptions: Sendable {
     public var resumes = false
     /// Where `RunLog` writes; nil for nowhere.
     public var logPath: String?
+    /// A page about the run; nil for none.
+    public var reportPath: String?
 
     public var compute: Compute = .best
     public var checkpointing: Checkpointing = .auto

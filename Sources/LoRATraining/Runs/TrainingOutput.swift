@@ -17,7 +17,8 @@ struct TrainingOutput {
 
     init(_ setup: TrainingSetup) {
         path = setup.options.outputPath
-        companions = [("--log", setup.options.logPath)].compactMap { option, path in path.map { (option, $0) } }
+        companions = [("--log", setup.options.logPath), ("--report", setup.options.reportPath)]
+            .compactMap { option, path in path.map { (option, $0) } }
         sources =
             [("base", setup.options.basePath), ("training data", setup.dataset.path)]
             + (setup.validation.map { [("validation data", $0.path)] } ?? [])

@@ -20,6 +20,7 @@ struct TrainCommand: ParsableCommand {
     @OptionGroup var objective: ObjectiveOptions
     @OptionGroup var optimizer: OptimizerOptions
     @OptionGroup var runs: RunOptions
+    @OptionGroup var reports: ReportOptions
     @OptionGroup var execution: ExecutionOptions
     @OptionGroup var common: CommonOptions
 
@@ -27,6 +28,9 @@ struct TrainCommand: ParsableCommand {
         guard runs.findLr else { return }
         if optimizer.epochs != nil { throw ValidationError("--find-lr and --epochs exclude each other; give --steps") }
         if execution.dryRun { throw ValidationError("--find-lr and --dry-run exclude each other") }
+        if let option = reports.given.first {
+            throw ValidationError("--find-lr and --\(option) exclude each other: no run follows the test")
+        }
     }
 
     func run() throws {
@@ -40,6 +44,7 @@ struct TrainCommand: ParsableCommand {
         defer { pool.shutdown() }
         // From here on files may be under way, so that a signal must not end the process where it stands.
         let interruption = Interruption()
+        let reporters = try reports.recorders(setup, pool: pool)
         let run = try TrainingRun(setup, pool: pool, toolVersion: toolVersion)
         for warning in run.warnings { Console.note("warning: \(warning)") }
         if !common.quiet { Console.note(Self.headline(run, threads: pool.count)) }
@@ -47,7 +52,7 @@ struct TrainCommand: ParsableCommand {
         defer { progress?.close() }
         let recorders: [(any RunRecorder)?] = [progress, runs.log.map { RunLog(path: $0) }]
         let outcome = try run.run(
-            recorders: recorders.compactMap { $0 }, isInterrupted: { interruption.isRequested })
+            recorders: recorders.compactMap { $0 } + reporters, isInterrupted: { interruption.isRequested })
         switch outcome {
         case .finished(let summary): report(summary)
         case .interrupted(let checkpoints, let step):
@@ -80,17 +85,7 @@ struct TrainCommand: ParsableCommand {
                 words.removeSubrange(index..<min(index + (words[index] == name ? 2 : 1), words.count))
             }
         }
-        return (words + ["--resume", checkpoints]).map(quoted).joined(separator: " ")
-    }
-
-    private static func quoted(_ word: String) -> String {
-        let isPlain =
-            !word.isEmpty
-            && word.utf8.allSatisfy { byte in
-                Character(UnicodeScalar(byte)).isLetter || Character(UnicodeScalar(byte)).isNumber
-                    || "/.-_=,:+@%".utf8.contains(byte)
-            }
-        return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
+        return (words + ["--resume", checkpoints]).map(ShellCommand.quoted).joined(separator: " ")
     }
 
     private static func headline(_ run: TrainingRun, threads: Int) -> String {
@@ -169,6 +164,7 @@ extension TrainCommand {
         options.checkpointsPath = runs.resume ?? runs.checkpoints
         options.resumes = runs.resume != nil
         options.logPath = runs.log
+        options.reportPath = reports.report
         options.compute = try execution.compute.resolve()
         options.checkpointing = execution.checkpointing
         options.maximumMemory = execution.maxMemory?.bytes
