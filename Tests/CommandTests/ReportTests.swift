@@ -29,7 +29,7 @@ struct ReportTests {
                 "data", "lengths-0", "lengths-1", "answers", "options",
             ] { #expect(page.contains("id=\"\(id)\""), "\(id)") }
             #expect(page.contains("--report &#39;\(file.path)&#39;") && page.contains("lora train \\\n"))
-            #expect(page.contains("24 x dog?"), "a question of the validation data")
+            #expect(page.contains("24 x owl?"), "a question of the validation data")
             #expect(page.contains("data-name=\"validation\" data-steps=\"4 8 12\""))
             #expect(try names(in: directory) == ["a report.html", "x.lora"])
         }

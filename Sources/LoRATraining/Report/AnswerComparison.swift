@@ -16,13 +16,30 @@ struct AnswerComparison: Sendable {
     private static let longestPrompt = 768
     private static let longestAnswer = 96
 
-    /// The greedy answers to some questions, evenly spread over `questions`; fewer, or none, where prompts are long.
+    /// The last answer of a row, and what comes before it.
+    private struct Question {
+        let line: Int
+        let prompt: [Int32]
+        let answer: [Int32]
+
+        /// Nil where nothing comes before the answer, as in plain text.
+        init?(_ example: Example) {
+            guard let last = example.supervised.lastIndex(of: true) else { return nil }
+            let start = example.supervised[..<last].lastIndex(of: false).map { $0 + 1 } ?? 0
+            guard start > 1 else { return nil }
+            line = example.line
+            prompt = Array(example.tokens[..<start])
+            answer = Array(example.tokens[start...last])
+        }
+    }
+
+    /// The greedy answers to some rows, evenly spread over `examples`; fewer, or none, where prompts are long.
     /// - Throws: `FormatError` when the memory cannot be had.
     static func make(
-        _ questions: some RandomAccessCollection<Question>, setup: TrainingSetup, pool: ThreadPool
+        _ examples: some RandomAccessCollection<Example>, setup: TrainingSetup, pool: ThreadPool
     ) throws -> [AnswerComparison] {
         let limit = min(longestPrompt, setup.base.configuration.contextLength - longestAnswer)
-        let asked = spread(questions, count).filter { $0.prompt.count <= limit }
+        let asked = spread(examples, count).compactMap(Question.init).filter { $0.prompt.count <= limit }
         guard let longest = asked.map(\.prompt.count).max() else { return [] }
         let generator = try Generator(
             model: setup.base, pool: pool, compute: setup.options.compute, slots: count,
@@ -41,8 +58,8 @@ struct AnswerComparison: Sendable {
         let prompts = withoutFrame(asked.map { setup.tokenizer.decode($0.prompt) })
         return asked.indices.map { index in
             AnswerComparison(
-                line: asked[index].line, prompt: prompts[index], expected: asked[index].answer, base: base[index],
-                adapter: adapter[index])
+                line: asked[index].line, prompt: prompts[index], expected: setup.tokenizer.decode(asked[index].answer),
+                base: base[index], adapter: adapter[index])
         }
     }
 

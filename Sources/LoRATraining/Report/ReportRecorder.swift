@@ -33,7 +33,7 @@ public final class ReportRecorder: RunRecorder {
 
     private func content(_ summary: TrainingSummary) throws -> ReportContent {
         let file = try AdapterFile.read(path: summary.adapterPath)
-        let questions = setup.validation.map(\.questions) ?? setup.dataset.questions
+        let examples = (setup.validation ?? setup.dataset).examples
         var data = [SplitStatistics("training", setup.dataset)]
         if let validation = setup.validation { data.append(SplitStatistics("validation", validation)) }
         return ReportContent(
@@ -42,7 +42,7 @@ public final class ReportRecorder: RunRecorder {
             command: command, summary: summary,
             parameterCount: setup.adapter.layout.parameterCount, history: history,
             changes: setup.adapter.changes(of: setup.base, pool: pool), data: data,
-            answers: try AnswerComparison.make(questions, setup: setup, pool: pool),
+            answers: try AnswerComparison.make(examples, setup: setup, pool: pool),
             options: ReportContent.options(file.record))
     }
 }

@@ -16,9 +16,9 @@ struct SplitStatistics {
         examples = dataset.examples.count
         tokens = dataset.tokenCount
         supervised = dataset.supervisedCount
-        nothingSupervised = dataset.skips.count { $0.reason == .nothingSupervised }
-        tooLong = dataset.skips.count - nothingSupervised
-        lengths = Histogram(dataset.examples.lazy.map(\.tokens.count))
+        tooLong = dataset.skips.tooLong.count
+        nothingSupervised = dataset.skips.withoutAnswer.count
+        lengths = Histogram(dataset.lengths().map { ($0.tokens, $0.examples) })
     }
 
     var supervisedShare: Double { Double(supervised) / Double(max(tokens, 1)) }
@@ -33,10 +33,9 @@ struct Histogram: Sendable {
 
     private static let bins = 40
 
-    init(_ values: some Sequence<Int>) {
-        var (lowest, highest) = (Int.max, Int.min)
-        for value in values { (lowest, highest) = (min(lowest, value), max(highest, value)) }
-        guard lowest <= highest else {
+    /// - Parameter values: each with how often it is there, in ascending order.
+    init(_ values: [(value: Int, count: Int)]) {
+        guard let lowest = values.first?.value, let highest = values.last?.value else {
             (width, start, counts) = (1, 0, [])
             return
         }
@@ -46,7 +45,7 @@ struct Histogram: Sendable {
         start = lowest / width * width
         counts = [Int](repeating: 0, count: (highest - start) / width + 1)
         self.width = width
-        for value in values { counts[(value - start) / width] += 1 }
+        for (value, count) in values { counts[(value - start) / width] += count }
     }
 
     /// "64 – 71", or "7" for a bin of one.

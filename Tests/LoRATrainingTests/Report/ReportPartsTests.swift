@@ -73,15 +73,15 @@ struct ReportPartsTests {
 
     @Test("Bins of a histogram are of a round width and hold every value")
     func histogram() {
-        let lengths = Histogram([3, 3, 8, 210])
+        let lengths = Histogram([(3, 2), (8, 1), (210, 1)])
         #expect(lengths.width == 10 && lengths.start == 0)
         #expect(lengths.counts.count == 22 && lengths.counts.reduce(0, +) == 4)
         #expect(lengths.counts[0] == 3 && lengths.counts[21] == 1)
         #expect(lengths.label(21) == "210 – 219")
-        let one = Histogram([7])
+        let one = Histogram([(7, 1)])
         #expect(one.counts == [1] && one.label(0) == "7")
         #expect(Histogram([]).counts.isEmpty)
-        #expect(Histogram([0, 1_000_000_000]).counts.count <= 41)
+        #expect(Histogram([(0, 1), (1_000_000_000, 1)]).counts.count <= 41)
     }
 
     @Test("A command line comes back from a shell as it was")
