@@ -18,7 +18,7 @@ SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sourc
 
 .PHONY: help deps build base demo test bench growth domains domains-growth interop serve-check serve-faults serve-swaps \
 	serve-cold serve-proxy soak \
-	playground fuzz resume-check large-data-check format lint golden install clean
+	playground fuzz resume-check large-data-check report-check format lint docs golden install clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -136,6 +136,18 @@ playground: build base ## Try the page in headless Chromium (needs Debian's chro
 large-data-check: build base ## Train on a file of 2 GiB, twice: memory, and the time until it begins (needs 8 GB of disk)
 	python3 Scripts/large_data_check.py $(LORA) $(BASE)
 
+docs: build ## Write Documentation/commands.md from the built command's help
+	$(LORA) --experimental-dump-help | python3 Scripts/command_pages.py markdown > .build/commands.md
+	mv .build/commands.md Documentation/commands.md
+
+report-check: build base ## Train a little, render the report in headless Chromium, have TensorBoard read its scalars
+	@rm -rf .build/report && mkdir -p .build/report
+	$(LORA) train --base $(BASE) --data datasets/smart-home --output .build/report/smart-home.lora --steps 24 \
+	    --eval-every 8 --target all-linear --log .build/report/run.jsonl --report .build/report/report.html \
+	    --tensorboard .build/report/events
+	python3 Scripts/report_check.py .build/report/report.html --screenshot .build/report/report.png
+	python3 Scripts/tensorboard_check.py .build/report/events --log .build/report/run.jsonl
+
 GOLDENS := Tests/LoRATrainingTests/Goldens
 golden: base ## Make the tests' goldens again (needs a Python with torch and friends; see CONTRIBUTING.md)
 	python3 Scripts/goldens_formats.py
@@ -158,8 +170,21 @@ golden: base ## Make the tests' goldens again (needs a Python with torch and fri
 	    Tests/LoRAModelTests/Goldens/tiny_dora.json $(GOLDENS)/peft_dora.json
 	python3 Scripts/preference_golden.py $(GOLDENS)/trl_preference.json
 
-install: build ## Install the command into $(PREFIX)/bin
-	install -D -m 755 $(LORA) $(DESTDIR)$(PREFIX)/bin/lora
+ROOT := $(DESTDIR)$(PREFIX)
+PAGES := python3 Scripts/command_pages.py
+# Without debugging information a third of the size; the names of functions stay, for backtraces.
+install: build ## Install the command, its man page, and completions for bash, zsh and fish under $(PREFIX)
+	@mkdir -p .build/pages
+	$(LORA) --experimental-dump-help | $(PAGES) man "$$($(LORA) --version)" > .build/pages/lora.1
+	for shell in bash zsh fish; do \
+	    $(LORA) --generate-completion-script $$shell > .build/pages/$$shell || exit 1; \
+	done
+	strip --strip-debug -o .build/pages/lora $(LORA)
+	install -D -m 755 .build/pages/lora $(ROOT)/bin/lora
+	install -D -m 644 .build/pages/lora.1 $(ROOT)/share/man/man1/lora.1
+	install -D -m 644 .build/pages/bash $(ROOT)/share/bash-completion/completions/lora
+	install -D -m 644 .build/pages/zsh $(ROOT)/share/zsh/site-functions/_lora
+	install -D -m 644 .build/pages/fish $(ROOT)/share/fish/vendor_completions.d/lora.fish
 
 clean: ## Remove what was built
 	rm -rf .build .build-test .build-asan Benchmarks/.build Fuzz/.build Fuzz/Corpus

@@ -32,6 +32,18 @@ struct ImportExportTests {
         }
     }
 
+    @Test("--base-name is the base that PEFT shall load")
+    func baseName() throws {
+        try withDirectory { directory in
+            try lora([
+                "export", Fixtures.trainedAdapter(), "--base", Fixtures.tinyBase(), "--format", "peft", "--output",
+                directory.path + "/peft", "--base-name", "org/tiny",
+            ])
+            let file = directory.appending(path: "peft/adapter_config.json")
+            #expect(try JSONValue(parsing: file.bytes())["base_model_name_or_path"] == .string("org/tiny"))
+        }
+    }
+
     @Test("What does not fit is refused, and nothing is written")
     func refusals() throws {
         try withDirectory { directory in
