@@ -33,7 +33,7 @@ struct RunOptions: ParsableArguments {
 
     /// Options of a run that has steps to follow, by name.
     static let excludedByRangeTest: Set<String> = [
-        "resume", "checkpoints", "save-every", "eval-every", "keep", "patience", "log",
+        "resume", "checkpoints", "save-every", "eval-every", "keep", "patience", "log", "report", "tensorboard",
     ]
 
     func validate() throws {
