@@ -44,6 +44,13 @@ public final class InferencePass {
     /// Rows of a pass over stored blocks.
     public static var storedRows: Int { 128 }
 
+    /// How a pass of many rows multiplies so that a row's bits are its own: OpenBLAS's depend on where a row lies among the
+    /// others, so that stored blocks are multiplied where oneDNN is not the engine.
+    public static var manyRows: Products { MatrixProduct.prefersOneDNN ? .expanded : .stored }
+
+    /// Rows of such a pass at most: expanding has to pay, and stored blocks are decoded once for 64 rows or more.
+    public static var mostRows: Int { manyRows == .expanded ? 512 : 64 }
+
     /// How many tokens of a prompt, its first ones, go through expanded matrices when a server reads it: whole pages of a
     /// cache, so that pages depend on their tokens alone. The rest are 1 – 16 tokens that no page holds, or a short prompt,
     /// for which expanding all matrices would take longer than multiplying stored blocks does.

@@ -30,8 +30,8 @@ final class Scheduler {
     /// Seconds that a row of prompts took lately in one block.
     private var secondsPerRow = 1e-5
 
-    /// Rows of a pass over expanded matrices at most; beside answers under way, at least.
-    private static let (mostRows, fewestRows) = (512, 64)
+    /// Rows of a pass over prompts beside answers under way, at least.
+    private static let fewestRows = 64
     /// Rows of short prompts in a step beside answers, which wait for them.
     private static let shortRowsBesideAnswers = 32
     /// How long prompts are read in a step: beside answers so many times what those took, else so many seconds.
@@ -56,7 +56,7 @@ final class Scheduler {
             try InferencePass(
                 model: model, pool: pool, compute: compute, capacity: $0, positions: limits.positions)
         }
-        (storedPass, expandedPass) = try (pass(InferencePass.storedRows), pass(Self.mostRows))
+        (storedPass, expandedPass) = try (pass(InferencePass.storedRows), pass(InferencePass.mostRows))
         guardian = try MapGuardian(model.file.map)
     }
 
@@ -200,15 +200,15 @@ final class Scheduler {
     /// Takes prompts through some blocks.
     private func read(_ sequences: [RunningSequence], seconds limit: Double, besideAnswers: Bool) {
         if reading.allSatisfy(\.sequence.isDone) {
-            var rows = besideAnswers ? max(Self.fewestRows, Int(limit / secondsPerRow) & ~15) : Self.mostRows
-            rows = min(rows, Self.mostRows)
+            let most = InferencePass.mostRows
+            var rows = besideAnswers ? min(most, max(Self.fewestRows, Int(limit / secondsPerRow) & ~15)) : most
             let (owners, chunks) = chunks(sequences) { sequence in
                 defer { rows -= min(rows, sequence.expandedRest) }
                 return min(rows, sequence.expandedRest)
             }
             reading = owners
             guard !chunks.isEmpty else { return }
-            expandedPass.begin(chunks, by: .expanded)
+            expandedPass.begin(chunks, by: InferencePass.manyRows)
         }
         let begin = ContinuousClock.now
         var (spent, left) = (0.0, 0)
