@@ -78,7 +78,7 @@ struct DataTests {
                 arguments(data.path, directory.appending(path: "x.lora"), ["--dry-run", "--max-length", "200"]))
             for part in [
                 "14 examples, 1 skipped", "7 examples", "3 in the training data; 2 of the validation examples",
-                "tokens/s", "#####", "MB of buffers",
+                "tokens/s", "#####", "of buffers",
             ] { #expect(output.text.contains(part), "\(part): \(output.text)") }
             #expect(output.errors.contains("1 row without an answer"))
             #expect(try names(in: directory) == ["data"])
