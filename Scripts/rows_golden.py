@@ -12,6 +12,7 @@ import json
 import sys
 
 import transformers
+from tokenizers import pre_tokenizers
 
 from oracle_base import load_tokenizer
 
@@ -162,6 +163,9 @@ def unmarked(template):
 def main():
     base, output = sys.argv[1:]
     tokenizer = load_tokenizer(base)
+    # As SmolLM2's tokenizer.json has it; what transformers makes of a GGUF file does not tell digits apart.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     rows = []
     for template, which, row in ROWS:
         if template == "none" or "text" in row:
