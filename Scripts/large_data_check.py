@@ -63,7 +63,7 @@ def train(arguments, environment):
         errors.seek(0)
         if process.returncode != 0:
             raise SystemExit(errors.read().decode())
-        return begun, time.monotonic() - start, peak / 1e3 * 1.024, json.loads(output.read())
+        return begun, time.monotonic() - start, peak * 1.024 / 1e3, json.loads(output.read())
 
 
 def main():
@@ -92,7 +92,8 @@ def main():
                   flush=True)
         cache = os.path.join(directory, "cache", "lora", "tokens")
         size = sum(os.path.getsize(os.path.join(cache, name)) for name in os.listdir(cache))
-        print(f"cache {size / (1 << 30):.2f} GiB; losses of both starts are {'the same' if losses[0] == losses[1] else 'NOT the same'}")
+        same = "the same" if losses[0] == losses[1] else "NOT the same"
+        print(f"cache {size / (1 << 30):.2f} GiB; losses of both starts are {same}")
     finally:
         shutil.rmtree(directory)
 
