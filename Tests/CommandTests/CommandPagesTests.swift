@@ -58,7 +58,8 @@ struct CommandPagesTests {
         for command in commands { #expect(text.contains("| `lora \(command.name)` |"), "\(command.name)") }
         let known = Set(commands.flatMap(\.options) + ["version"])
         for line in text.split(separator: "\n") where line.contains("lora ") {
-            for option in line.matches(of: /(?<![a-z-])--([a-z][a-z-]*)/).map(\.1) {
+            let words = line.split { " `|,;()".contains($0) }.filter { $0.hasPrefix("--") }
+            for option in words.map({ $0.dropFirst(2).prefix { $0 == "-" || $0.isLetter } }) where !option.isEmpty {
                 #expect(known.contains(String(option)), "\(line)")
             }
         }
