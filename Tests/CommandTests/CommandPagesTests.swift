@@ -84,10 +84,10 @@ struct CommandPagesTests {
         let sources = try names(in: directory).filter { $0.hasSuffix(".swift") }
             .map { String(decoding: try directory.appending(path: $0).bytes(), as: UTF8.self) }.joined(separator: "\n")
         let commands = try Self.commands()
-        let names = commands.map(\.name).joined(separator: "|")
+        let commandNames = commands.map(\.name).joined(separator: "|")
         // An argument of its own, or a part of a whole command line.
         let words = sources.matches(of: /"--([a-z][a-z-]*)(?:"|=)/).map { String($0.1) }
-        let lines = try sources.matches(of: Regex<(Substring, Substring)>("\"(?:\(names)) ([^\"\n]*)\"")).flatMap {
+        let lines = try sources.matches(of: Regex<(Substring, Substring)>("\"(?:\(commandNames)) ([^\"\n]*)\"")).flatMap {
             $0.output.1.split(separator: " ").filter { $0.hasPrefix("--") }.map { word in
                 String(word.dropFirst(2).prefix { $0 != "=" })
             }
