@@ -87,7 +87,8 @@ struct CommandPagesTests {
         let commandNames = commands.map(\.name).joined(separator: "|")
         // An argument of its own, or a part of a whole command line.
         let words = sources.matches(of: /"--([a-z][a-z-]*)(?:"|=)/).map { String($0.1) }
-        let lines = try sources.matches(of: Regex<(Substring, Substring)>("\"(?:\(commandNames)) ([^\"\n]*)\"")).flatMap {
+        let lines = try sources.matches(of: Regex<(Substring, Substring)>("\"(?:\(commandNames)) ([^\"\n]*)\"")).flatMap
+        {
             $0.output.1.split(separator: " ").filter { $0.hasPrefix("--") }.map { word in
                 String(word.dropFirst(2).prefix { $0 != "=" })
             }
