@@ -7,8 +7,8 @@ final class SegmentAttention {
     private let pool: ThreadPool
     private let compute: Compute
     private let activations: Activations
-    /// Gradients of keys and values that more than one group sees, in rows as far apart as those of the gradient they are
-    /// added to: (T, (H+2K)·D), of which each group takes 2K·D columns, as often as there are groups for.
+    /// Gradients of keys and values that more than one group sees: (groups, T, (H+2K)·D), of which the keys' and values'
+    /// columns are used.
     private let dShared: UnsafeMutablePointer<Float>
 
     // Of the batch at hand; kept so that a step allocates nothing.
@@ -19,10 +19,8 @@ final class SegmentAttention {
 
     /// Queries that one forward task takes: long segments are shared between threads.
     private static let queryBlock = 256
-    /// Groups that sum into shared keys apart from each other: enough tasks to keep all threads busy, few enough that
-    /// their sums do not outgrow what they speed up.
-    private let groupCount: Int
-    private static let largestGroupCount = 4
+    /// Groups that sum into shared keys apart from each other.
+    private static let groupCount = 4
     /// Segments from this length on are cut into as many pieces as there are groups on the way back.
     private static let longSegment = 512
 
@@ -50,35 +48,12 @@ final class SegmentAttention {
         self.pool = pool
         self.compute = compute
         self.activations = activations
-        groupCount = Self.groupCount(configuration, threads: pool.count)
-        dShared = arena.allocate(Self.sharedCount(configuration, groups: groupCount, rows: activations.rows))
+        dShared = arena.allocate(Self.groupCount * activations.rows * activations.queryKeyValue.width)
     }
 
-    static func size(configuration: ModelConfiguration, rows: Int, threads: Int) -> Int {
-        let groups = groupCount(configuration, threads: threads)
-        return Arena.size(of: Float.self, count: sharedCount(configuration, groups: groups, rows: rows))
-    }
-
-    private static func sharedCount(_ configuration: ModelConfiguration, groups: Int, rows: Int) -> Int {
-        let perRow = groupsPerRow(configuration)
-        return (groups + perRow - 1) / perRow * rows * (configuration.querySize + 2 * configuration.keyValueSize)
-    }
-
-    private static func groupsPerRow(_ configuration: ModelConfiguration) -> Int {
-        1 + configuration.querySize / (2 * configuration.keyValueSize)
-    }
-
-    /// The sums of a group, of which the rows are as far apart as those of `activations.queryKeyValue`.
-    private func sums(_ group: Int) -> UnsafeMutablePointer<Float> {
-        let (perRow, width) = (Self.groupsPerRow(configuration), activations.queryKeyValue.width)
-        return dShared + group / perRow * activations.rows * width
-            + group % perRow * 2 * configuration.keyValueSize
-    }
-
-    /// Each key/value head of a group is a task, and two tasks a thread even out.
-    private static func groupCount(_ configuration: ModelConfiguration, threads: Int) -> Int {
-        let K = configuration.keyValueHeadCount
-        return min(largestGroupCount, (2 * threads + K - 1) / K)
+    static func size(configuration: ModelConfiguration, rows: Int) -> Int {
+        let width = configuration.querySize + 2 * configuration.keyValueSize
+        return Arena.size(of: Float.self, count: groupCount * rows * width)
     }
 
     private var scale: Float { 1 / Float(configuration.headSize).squareRoot() }
@@ -107,22 +82,22 @@ final class SegmentAttention {
 
     /// Cuts a long segment into pieces of about equal work.
     private func cut(_ segment: PackedBatch.Segment) {
-        guard groupCount > 1, segment.count >= Self.longSegment else {
+        guard segment.count >= Self.longSegment else {
             return pieces.append(Piece(segment: segment, first: 0, count: segment.count))
         }
         var first = 0
-        for part in 1...groupCount {
-            let share = (Double(part) / Double(groupCount)).squareRoot()
-            let end = part == groupCount ? segment.count : Int(Double(segment.count) * share) / 64 * 64
+        for part in 1...Self.groupCount {
+            let share = (Double(part) / Double(Self.groupCount)).squareRoot()
+            let end = part == Self.groupCount ? segment.count : Int(Double(segment.count) * share) / 64 * 64
             pieces.append(Piece(segment: segment, first: first, count: end - first))
             first = end
         }
         sharedRows.append(segment.start..<segment.start + segment.count)
     }
 
-    /// Each piece by itself when nothing is shared, else a few groups of them.
+    /// Each piece by itself when nothing is shared, else a few groups of them, which never hold two pieces of a segment.
     private func group(_ batch: PackedBatch) {
-        let count = sharedRows.isEmpty ? pieces.count : min(groupCount, pieces.count)
+        let count = sharedRows.isEmpty ? pieces.count : min(Self.groupCount, pieces.count)
         for part in 0..<count { groups.append(part * pieces.count / count..<(part + 1) * pieces.count / count) }
     }
 
@@ -171,7 +146,7 @@ final class SegmentAttention {
         let K = configuration.keyValueHeadCount
         pool.forEachTask(groups.count * K) { index, _ in
             let (part, keyValueHead) = (index / K, index % K)
-            let shared = sums(part)
+            let shared = dShared + part * activations.rows * gradient.width
             for piece in pieces[groups[part]] {
                 for head in keyValueHead * queriesPerKey..<(keyValueHead + 1) * queriesPerKey {
                     let work = (piece: piece, head: head, keyValueHead: keyValueHead)
@@ -225,13 +200,13 @@ final class SegmentAttention {
 
     /// Adds what the groups summed for keys and values of shared rows, and empties their sums.
     private func join(_ gradient: ActivationBuffer, _ rows: Range<Int>) {
-        let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
+        let (Q, KV, width) = (configuration.querySize, configuration.keyValueSize, gradient.width)
         pool.forEachRange(of: rows.count) { range, _ in
             for group in groups.indices {
                 for row in range {
-                    let shared = sums(group) + (rows.lowerBound + row) * gradient.width
-                    lora_add(gradient.values(row: rows.lowerBound + row) + Q, shared, 2 * KV)
-                    shared.update(repeating: 0, count: 2 * KV)
+                    let sums = dShared + (group * activations.rows + rows.lowerBound + row) * width + Q
+                    lora_add(gradient.values(row: rows.lowerBound + row) + Q, sums, 2 * KV)
+                    sums.update(repeating: 0, count: 2 * KV)
                 }
             }
         }
@@ -286,10 +261,10 @@ final class SegmentAttention {
         _ body: (_ at: Int, _ rows: Int, _ gradient: UnsafeMutablePointer<Float>?) -> Void
     ) {
         let width = configuration.querySize + 2 * configuration.keyValueSize
-        let (Q, column) = (configuration.querySize, keyValueHead * configuration.headSize)
-        if segment.prefix > 0 { body(Q + column, segment.prefix, gradients.map { $0.shared + column }) }
-        let (at, own) = (segment.start * width + Q + column, gradients?.from ?? 0)
-        if own > 0 { body(at, own, gradients.map { $0.shared + at - Q }) }
+        let column = configuration.querySize + keyValueHead * configuration.headSize
+        if segment.prefix > 0 { body(column, segment.prefix, gradients.map { $0.shared + column }) }
+        let (at, own) = (segment.start * width + column, gradients?.from ?? 0)
+        if own > 0 { body(at, own, gradients.map { $0.shared + at }) }
         body(at + own * width, end - own, gradients.map { $0.own + at + own * width })
     }
 }

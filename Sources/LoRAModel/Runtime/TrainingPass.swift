@@ -222,7 +222,7 @@ extension TrainingPass {
                 layout: layout, compute: plan.compute, threads: threads, dropout: plan.dropout,
                 widestInput: max(configuration.feedForwardSize, configuration.querySize))
             + BlockForward.size(configuration: configuration, compute: plan.compute, threads: threads)
-            + SegmentAttention.size(configuration: configuration, rows: rows, threads: threads)
+            + SegmentAttention.size(configuration: configuration, rows: rows)
             + BlockBackward.size(configuration: configuration, compute: plan.compute, rows: rows, threads: threads)
             + LossHead.size(configuration: configuration, compute: plan.compute, capacity: plan.rows, threads: threads)
     }
