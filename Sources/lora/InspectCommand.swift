@@ -9,7 +9,7 @@ import OrderedCollections
 struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect",
-        abstract: "Tell what a base, an adapter or a data set is.",
+        abstract: "Tell what a base, an adapter, a checkpoint or a data set is.",
         discussion: """
             Example:
               lora inspect adapters/smart-home.lora
@@ -39,6 +39,10 @@ struct Inspection {
             throw FormatError("there is no such file", file: path)
         }
         if isDirectory.boolValue {
+            if let checkpoint = try TrainingRun.checkpointFacts(at: path) {
+                facts = checkpoint
+                return
+            }
             let isAdapter = FileManager.default.fileExists(atPath: path + "/adapter_config.json")
             facts = isAdapter ? try Self.adapter(path) : try Self.dataset(directory: path)
             return

@@ -43,17 +43,17 @@ struct ResumeTests {
                 try FileManager.default.createDirectory(
                     at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
             }
-            try lora(Self.arguments(whole, ["--quiet"], steps: 300), environment: Self.date)
+            try lora(Self.arguments(whole, ["--quiet"], steps: 80), environment: Self.date)
             let log = directory.appending(path: "run.jsonl")
             let more = ["--save-every", "5", "--log", log.path]
             let checkpoints = cut.path + ".checkpoints"
-            let killed = try run(Self.arguments(cut, more, steps: 300), signal: SIGKILL) { _ in
+            let killed = try run(Self.arguments(cut, more, steps: 80), signal: SIGKILL) { _ in
                 (try? names(in: URL(filePath: checkpoints)).contains { $0.hasPrefix("step-") }) ?? false
             }
             #expect(killed.status == 128 + SIGKILL)
             #expect(!FileManager.default.fileExists(atPath: cut.path))
 
-            let resumed = try Self.arguments(cut, more + ["--resume", checkpoints], steps: 300)
+            let resumed = try Self.arguments(cut, more + ["--resume", checkpoints], steps: 80)
             let interrupted = try run(resumed, signal: SIGINT) { $0.contains("going on after step") }
             #expect(interrupted.status == 130, "\(interrupted.errors)")
             let last = try #require(interrupted.errorLines.last)
@@ -62,7 +62,7 @@ struct ResumeTests {
 
             try lora(resumed + ["--quiet"], environment: Self.date)
             #expect(try cut.bytes() == whole.bytes())
-            #expect(try steps(log) == Array(1...300))
+            #expect(try steps(log) == Array(1...80))
             #expect(
                 try names(in: cut.deletingLastPathComponent()) == ["x.lora"], "a run that ended keeps no checkpoints")
         }
@@ -80,6 +80,10 @@ struct ResumeTests {
         try withDirectory { directory in
             let output = directory.appending(path: "x.lora")
             let checkpoints = try interruptedRun(output)
+            let facts = try json(lora(["inspect", checkpoints, "--json"]))
+            #expect(facts["kind"]?.stringValue == "checkpoint")
+            #expect(facts["options"]?["learning-rate"]?.doubleValue == 0.05)
+            #expect(try #require(facts["step"]?.intValue) >= 1)
             let resume = try Self.arguments(output, ["--resume", checkpoints], steps: 100_000)
             try refusal(
                 resume + ["--rank", "4", "--seed", "3", "--learning-rate", "1e-3"],

@@ -1,5 +1,6 @@
-internal import LoRAFormats
-internal import OrderedCollections
+internal import Glibc
+public import LoRAFormats
+public import OrderedCollections
 
 /// All that a run needs to go on as if it had never stopped: a directory with the adapter and the optimizer's means in
 /// f32, everything that happened, and a description.
@@ -50,6 +51,9 @@ struct Checkpoint {
         try AtomicFile.write(
             JSONValue.object(manifest).serialized(pretty: true) + "\n", to: "\(directory)/\(manifestName)")
     }
+
+    /// Whether the directory at `path` is a checkpoint.
+    static func exists(at path: String) -> Bool { access("\(path)/\(manifestName)", F_OK) == 0 }
 
     /// Reads the description of the checkpoint in `directory`.
     /// - Throws: `FormatError` when it is damaged, or of another version.
@@ -102,5 +106,24 @@ struct Checkpoint {
 
     private static func digest(of manifest: OrderedDictionary<String, JSONValue>) -> String {
         Array(JSONValue.object(manifest).serialized().utf8).withUnsafeBytes { Digest.hexadecimal(of: $0) }
+    }
+}
+
+extension TrainingRun {
+    /// What a checkpoint is: the one at `path`, or the latest of the directory there; nil when there is none.
+    /// - Throws: `FormatError` when it is damaged.
+    public static func checkpointFacts(at path: String) throws -> OrderedDictionary<String, JSONValue>? {
+        let directory = Checkpoint.exists(at: path) ? path : CheckpointDirectory.latest(in: path)
+        guard let directory else { return nil }
+        let checkpoint = try Checkpoint(directory: directory)
+        return [
+            "kind": .string("checkpoint"),
+            "path": .string(directory),
+            "step": .integer(Int64(checkpoint.step)),
+            "threads": .integer(Int64(checkpoint.threads)),
+            "tool_version": .string(checkpoint.toolVersion),
+            "sources": .object(checkpoint.identity.sources),
+            "options": .object(checkpoint.identity.options),
+        ]
     }
 }

@@ -32,8 +32,16 @@ final class CheckpointDirectory {
     deinit { rmdir(path) }
 
     /// Steps that there are checkpoints of, the latest first.
-    func steps() throws -> [Int] {
-        try names().compactMap { name in
+    func steps() throws -> [Int] { Self.steps(names: try names()) }
+
+    /// The directory of the latest checkpoint in the directory at `path`; nil when there is none.
+    static func latest(in path: String) -> String? {
+        guard let directory = try? OpenDirectory(path: path), let names = try? directory.names() else { return nil }
+        return steps(names: names).first.map { "\(path)/\(prefix)\($0)" }
+    }
+
+    private static func steps(names: [String]) -> [Int] {
+        names.compactMap { name in
             guard name.hasPrefix(Self.prefix), let step = Int(name.dropFirst(Self.prefix.count)), step >= 0,
                 name == Self.prefix + String(step)
             else { return nil }
