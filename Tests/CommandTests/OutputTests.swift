@@ -51,7 +51,7 @@ struct OutputTests {
             try file.write("the old adapter")
             for trap in ["", "trap '' XFSZ; "] {
                 try refusal(
-                    arguments(file.path), script: "\(trap)ulimit -f 8; exec \"$0\" \"$@\"",
+                    arguments(file.path), script: "\(trap)ulimit -f 64; exec \"$0\" \"$@\"",
                     naming: [file.path, "File too large"])
                 #expect(try file.bytes() == Array("the old adapter".utf8))
                 #expect(try names(in: directory) == ["x.lora"])

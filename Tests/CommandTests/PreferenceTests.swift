@@ -105,9 +105,14 @@ struct PreferenceTests {
         try withDirectory { directory in
             let data = try data(directory)
             let (first, whole) = (
-                directory.appending(path: "a.lora"), directory.appending(path: "b.lora")
+                directory.appending(path: "a.lora"), directory.appending(path: "whole/b.lora")
             )
-            let cut = directory.appending(path: "c.lora")
+            // An adapter's record has the domain that its file is named after.
+            let cut = directory.appending(path: "cut/b.lora")
+            for file in [whole, cut] {
+                try FileManager.default.createDirectory(
+                    at: file.deletingLastPathComponent(), withIntermediateDirectories: false)
+            }
             let date = ["SOURCE_DATE_EPOCH": "1700000000"]
             try lora(arguments(data, first, "orpo", ["--quiet"]), environment: date)
             let more = ["--init-adapter", first.path, "--save-every", "5", "--threads", "1", "--quiet"]

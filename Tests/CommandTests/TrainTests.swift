@@ -168,15 +168,14 @@ struct TrainTests {
     func checkpointing() throws {
         try withDirectory { directory in
             let file = directory.appending(path: "x.lora")
-            var files: [[UInt8]] = []
+            var tensors: [String] = []
             for choice in ["on", "off"] {
                 try lora(
                     Self.arguments(
-                        file, ["--checkpointing", choice, "--dropout", "0.2", "--target", "all-linear", "--quiet"]),
-                    environment: ["SOURCE_DATE_EPOCH": "1700000000"])
-                files.append(try file.bytes())
+                        file, ["--checkpointing", choice, "--dropout", "0.2", "--target", "all-linear", "--quiet"]))
+                tensors.append(try AdapterFile.read(path: file.path).tensorDigest)
             }
-            #expect(files[0] == files[1])
+            #expect(tensors[0] == tensors[1])
         }
     }
 

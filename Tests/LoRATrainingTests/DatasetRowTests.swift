@@ -77,7 +77,7 @@ struct DatasetRowTests {
         "A bad row is refused with what was found and what is expected",
         arguments: [
             ("[]", "expected a JSON object, found an empty list"),
-            ("{}", "has the keys (none); a row needs messages, or conversations, or prompt + completion"),
+            ("{}", "has the keys (none); a row needs prompt + chosen + rejected, or messages, or conversations"),
             (#"{"question":"a","answer":"b"}"#, #"has the keys "question", "answer"; a row needs"#),
             (#"{"messages":"hi"}"#, #""messages" must be a list of messages that is not empty, found a string"#),
             (#"{"messages":[]}"#, "found an empty list"),

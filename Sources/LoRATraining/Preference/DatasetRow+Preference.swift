@@ -79,7 +79,7 @@ extension DatasetRow {
         case .string(let question) where chosen[0].isAnswer && rejected[0].isAnswer:
             return ([Conversation.Message(role: "user", content: question)], chosen, rejected)
         case .null, .string:
-            let count = zip(chosen, rejected).prefix { $0.value == $1.value }.count
+            let count = zip(chosen, rejected).prefix { agree($0.value, $1.value) }.count
             guard count > 0 else {
                 throw FormatError(
                     "\"chosen\" and \"rejected\" begin with different messages, so there is no prompt in them; give "
@@ -97,6 +97,18 @@ extension DatasetRow {
         case let other:
             throw FormatError(
                 "\"prompt\" must be a string or a list of messages, found \(RowText.kind(of: other))")
+        }
+    }
+
+    /// Whether two values of JSON are equal, whose keys have no order.
+    private static func agree(_ one: JSONValue, _ other: JSONValue) -> Bool {
+        switch (one, other) {
+        case (.object(let members), .object(let others)):
+            return members.count == others.count
+                && members.allSatisfy { name, value in others[name].map { agree(value, $0) } ?? false }
+        case (.array(let elements), .array(let others)):
+            return elements.count == others.count && zip(elements, others).allSatisfy { agree($0, $1) }
+        default: return one == other
         }
     }
 }

@@ -120,15 +120,16 @@ private struct TrainOption {
     /// By name, as the argument parser itself knows them.
     static let all: OrderedDictionary<String, TrainOption> = {
         let help = try? JSONValue(parsing: TrainCommand._dumpHelp())
-        var options: OrderedDictionary<String, TrainOption> = [:]
+        var areFlags: OrderedDictionary<String, Bool> = [:]
         for argument in help?["command"]?["arguments"]?.arrayValue ?? [] {
-            let names = (argument["names"]?.arrayValue ?? []).compactMap { name in
-                name["kind"]?.stringValue == "long" ? name["name"]?.stringValue : nil
+            for name in argument["names"]?.arrayValue ?? [] where name["kind"]?.stringValue == "long" {
+                if let name = name["name"]?.stringValue { areFlags[name] = argument["kind"]?.stringValue == "flag" }
             }
-            guard let name = names.first, !excluded.contains(name) else { continue }
-            options[name] = TrainOption(
-                name: name, isFlag: argument["kind"]?.stringValue == "flag",
-                isInvertible: names.contains("no-\(name)"))
+        }
+        var options: OrderedDictionary<String, TrainOption> = [:]
+        for (name, isFlag) in areFlags where !excluded.contains(name) {
+            if name.hasPrefix("no-"), areFlags[String(name.dropFirst(3))] != nil { continue }
+            options[name] = TrainOption(name: name, isFlag: isFlag, isInvertible: areFlags["no-\(name)"] != nil)
         }
         return options
     }()
