@@ -52,6 +52,21 @@ struct CommandPagesTests {
         String(decoding: try Fixtures.package.appending(path: path).bytes(), as: UTF8.self)
     }
 
+    @Test("Documentation/commands.md says what --help says; `make docs` writes it")
+    func markdown() throws {
+        let (page, file) = (try Self.page("markdown"), try Self.text("Documentation/commands.md"))
+        let lines = page.split(separator: "\n", omittingEmptySubsequences: false)
+        let difference = lines.difference(from: file.split(separator: "\n", omittingEmptySubsequences: false))
+        #expect(difference.isEmpty, "run make docs")
+        for command in try Self.commands() {
+            let section = try #require(page.components(separatedBy: "\n## lora \(command.name)\n").dropFirst().first)
+                .components(separatedBy: "\n## ")[0]
+            for option in command.options where option != "help" && option != "version" {
+                #expect(section.contains("--\(option)"), "\(command.name) --\(option)")
+            }
+        }
+    }
+
     @Test("The README has every command in its table, and no option that there is not")
     func readme() throws {
         let (text, commands) = (try Self.text("README.md"), try Self.commands())
