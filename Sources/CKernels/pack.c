@@ -1,9 +1,9 @@
-// Weights in the order that the matrix engine reads them: blocks of 64 outputs, then the sum's terms one after another
+// Weights in the order that the matrix engine reads them: blocks of some outputs, then the sum's terms one after another
 // (f32) or two by two (bf16), so that no product has to rearrange them.
 #ifdef LORA_LANES
 
-/// Writes 64 lanes wide rows of dwords: to[j * 64 + i] = rows[i * row + j] for 16 rows of n dwords, n a multiple of 16.
-LORA_INLINE void LORA_NAME(pack_dwords)(float *to, const float *rows, size_t row, size_t n) {
+/// Writes rows of `width` dwords: to[j * width + i] = rows[i * row + j] for 16 rows of n dwords, n a multiple of 16.
+LORA_INLINE void LORA_NAME(pack_dwords)(float *to, const size_t width, const float *rows, size_t row, size_t n) {
     for (size_t i = 0; i < 16; i += LORA_LANES)
         for (size_t j = 0; j < n; j += LORA_LANES) {
             floats m[LORA_LANES];
@@ -12,25 +12,26 @@ LORA_INLINE void LORA_NAME(pack_dwords)(float *to, const float *rows, size_t row
             v_transpose(m);
 #pragma clang loop unroll(full)
             for (int k = 0; k < LORA_LANES; k++) {
-                __builtin_prefetch(to + (j + LORA_LANES * 2 + (size_t)k) * 64 + i, 1);
-                v_store(to + (j + (size_t)k) * 64 + i, m[k]);
+                __builtin_prefetch(to + (j + LORA_LANES * 2 + (size_t)k) * width + i, 1);
+                v_store(to + (j + (size_t)k) * width + i, m[k]);
             }
         }
 }
 
-static void LORA_NAME(pack_outputs_f32)(float *out, const float *rows, size_t row, size_t K) {
-    LORA_NAME(pack_dwords)(out, rows, row, K);
+static void LORA_NAME(pack_outputs_f32)(float *out, size_t width, const float *rows, size_t row, size_t K) {
+    LORA_NAME(pack_dwords)(out, width, rows, row, K);
 }
 
 static void LORA_NAME(pack_outputs_bf16)(uint16_t *out, const uint16_t *rows, size_t row, size_t K) {
     // A pair of terms moves as one dword; no arithmetic touches it.
-    LORA_NAME(pack_dwords)((float *)out, (const float *)rows, row / 2, K / 2);
+    LORA_NAME(pack_dwords)((float *)out, 64, (const float *)rows, row / 2, K / 2);
 }
 
-static void LORA_NAME(pack_terms_f32)(float *out, size_t block, const float *rows, size_t row, size_t N) {
-    for (size_t n = 0; n < N; n += 64)
+static void LORA_NAME(pack_terms_f32)(float *out, size_t width, size_t block, const float *rows, size_t row, size_t N) {
+    for (size_t n = 0; n < N; n += width, out += block)
         for (size_t k = 0; k < 16; k++)
-            __builtin_memcpy(out + n / 64 * block + k * 64, rows + k * row + n, 64 * sizeof(float));
+            for (size_t i = 0; i < width; i += 16)
+                __builtin_memcpy(out + k * width + i, rows + k * row + n + i, 16 * sizeof(float));
 }
 
 /// to (64) = the 32 of `even` and of `odd` in turn.
@@ -70,16 +71,16 @@ LORA_DISPATCH(pack_outputs_bf16);
 LORA_DISPATCH(pack_terms_f32);
 LORA_DISPATCH(pack_terms_bf16);
 
-void lora_pack_outputs_f32(float *out, const float *rows, size_t row, size_t K) {
-    LORA_CALL(pack_outputs_f32)(out, rows, row, K);
+void lora_pack_outputs_f32(float *out, size_t width, const float *rows, size_t row, size_t K) {
+    LORA_CALL(pack_outputs_f32)(out, width, rows, row, K);
 }
 
 void lora_pack_outputs_bf16(uint16_t *out, const uint16_t *rows, size_t row, size_t K) {
     LORA_CALL(pack_outputs_bf16)(out, rows, row, K);
 }
 
-void lora_pack_terms_f32(float *out, size_t block, const float *rows, size_t row, size_t N) {
-    LORA_CALL(pack_terms_f32)(out, block, rows, row, N);
+void lora_pack_terms_f32(float *out, size_t width, size_t block, const float *rows, size_t row, size_t N) {
+    LORA_CALL(pack_terms_f32)(out, width, block, rows, row, N);
 }
 
 void lora_pack_terms_bf16(uint16_t *out, size_t block, const uint16_t *rows, size_t row, size_t N) {

@@ -204,16 +204,22 @@ void lora_f16_to_f32(float *out, const uint16_t *x, size_t n);
 
 // MARK: Weights in the matrix engine's order
 
-/// The engine reads a weight, whose product sums over K terms and has N outputs, as blocks of 64 outputs: element (k,n)
-/// of f32 is at n / 64 * block + k * 64 + n % 64, of bf16 at n / 64 * block + k / 2 * 128 + n % 64 * 2 + k % 2, with
-/// block = 64 times the padded K. These pack 16 rows of a matrix, `row` elements apart; all sizes are padded.
+/// The engine reads a weight, whose product sums over K terms and has N outputs, as blocks of `width` outputs (16 or 64):
+/// element (k,n) of f32 is at n / width * block + k * width + n % width, with block = width times the padded K. In bf16
+/// blocks have 64 outputs, and it is at n / 64 * block + k / 2 * 128 + n % 64 * 2 + k % 2. These pack 16 rows of a
+/// matrix, `row` elements apart; all sizes are padded.
 ///
 /// The rows are 16 outputs with K terms each, K a multiple of 32 (f32: 16); out points at the first output of the rows, term 0.
-void lora_pack_outputs_f32(float *out, const float *rows, size_t row, size_t K);
+void lora_pack_outputs_f32(float *out, size_t width, const float *rows, size_t row, size_t K);
 void lora_pack_outputs_bf16(uint16_t *out, const uint16_t *rows, size_t row, size_t K);
-/// The rows are 16 terms with N outputs each, N a multiple of 64; out points at output 0 of the rows' first term.
-void lora_pack_terms_f32(float *out, size_t block, const float *rows, size_t row, size_t N);
+/// The rows are 16 terms with N outputs each, N a multiple of the block's; out points at output 0 of the rows' first term.
+void lora_pack_terms_f32(float *out, size_t width, size_t block, const float *rows, size_t row, size_t N);
 void lora_pack_terms_bf16(uint16_t *out, size_t block, const uint16_t *rows, size_t row, size_t N);
+/// y (M,N), rows y_row apart, overwritten, or added to where `add`: x (M,K), rows x_row apart, times a weight packed with
+/// width 16, whose blocks are `block` floats apart. An element of y is one chain of additions over K in order: it depends
+/// on nothing but its row of x, its output's weights, and what it was.
+void lora_packed_product(float *y, size_t y_row, const float *x, size_t x_row, const float *w, size_t block, size_t M,
+                         size_t N, size_t K, int add);
 
 // MARK: AdamW (arXiv 1711.05101)
 

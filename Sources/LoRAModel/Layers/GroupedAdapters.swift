@@ -11,7 +11,6 @@ final class GroupedAdapters: LowRankPlan {
     private var groups: [Group] = []
     /// Indices of groups that one thread takes through a projection: those of one adapter, which then reads it once.
     private var tasks: [[Int]] = []
-    private var largestRank = 0
     private let rows: Int
     private var scratch: UnsafeMutablePointer<Float>?  // (rows, largest rank)
     private var scratchRank = 0
@@ -24,7 +23,7 @@ final class GroupedAdapters: LowRankPlan {
     func set(_ groups: [Group]) {
         self.groups = groups
         tasks = Self.tasks(groups)
-        largestRank = groups.reduce(0) { max($0, $1.adapter.layout.largestRank) }
+        let largestRank = groups.reduce(0) { max($0, $1.adapter.layout.largestRank) }
         guard largestRank > scratchRank else { return }
         scratch?.deallocate()
         scratch = .allocate(capacity: rows * largestRank)

@@ -44,12 +44,8 @@ public final class InferencePass {
     /// Rows of a pass over stored blocks.
     public static var storedRows: Int { 128 }
 
-    /// How a pass of many rows multiplies so that a row's bits are its own: OpenBLAS's depend on where a row lies among the
-    /// others, so that stored blocks are multiplied where oneDNN is not the engine.
-    public static var manyRows: Products { MatrixProduct.prefersOneDNN ? .expanded : .stored }
-
-    /// Rows of such a pass at most: expanding has to pay, and stored blocks are decoded once for 64 rows or more.
-    public static var mostRows: Int { manyRows == .expanded ? 512 : 64 }
+    /// Rows of a pass over prompts: enough to pay for expanding.
+    public static var mostRows: Int { 512 }
 
     /// How many tokens of a prompt, its first ones, go through expanded matrices when a server reads it: whole pages of a
     /// cache, so that pages depend on their tokens alone. The rest are 1 – 16 tokens that no page holds, or a short prompt,
@@ -160,9 +156,16 @@ public final class InferencePass {
         guard let step, step.blocks == model.configuration.blockCount else {
             preconditionFailure("\(step?.blocks ?? 0) of \(model.configuration.blockCount) blocks are done")
         }
-        self.step = nil
+        abandon()
         for chunk in step.chunks { chunk.cache.advance(by: chunk.tokens.count) }
         emitLogits(step.rows.wanted, onLogits)
+    }
+
+    /// Forgets the step under way, if there is one: its caches are then as if it had never been, and none of them and of
+    /// its adapters is held any longer.
+    public func abandon() {
+        step = nil
+        adapters.set([])
     }
 
     private func emitLogits(

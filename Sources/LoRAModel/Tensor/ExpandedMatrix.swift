@@ -20,15 +20,15 @@ struct ExpandedMatrix {
     var outputs: Int { direction == .forward ? rows : columns }
     var terms: Int { direction == .forward ? columns : rows }
 
-    /// Outputs of a packed block.
-    static let outputBlock = 64
+    /// Outputs of a packed block, at most.
+    private static let mostOutputs = 64
 
     /// Terms are padded to this.
     static func termMultiple(_ compute: Compute) -> Int { compute == .bf16 ? 32 : 16 }
 
     /// Bytes that a matrix takes, whatever the direction.
     static func size(rows: Int, columns: Int, compute: Compute) -> Int {
-        padded(rows, outputBlock) * padded(columns, outputBlock) * compute.bytes
+        padded(rows, mostOutputs) * padded(columns, mostOutputs) * compute.bytes
     }
 
     static func padded(_ count: Int, _ multiple: Int) -> Int { (count + multiple - 1) / multiple * multiple }

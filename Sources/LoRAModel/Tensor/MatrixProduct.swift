@@ -18,22 +18,23 @@ public enum Compute: String, Sendable, CaseIterable {
 
 /// The one place where the base's matrices are multiplied.
 ///
-/// The threads expand a matrix together, then each multiplies rows of its own. oneDNN multiplies where the CPU has
-/// AVX-512, reading weights in its own order; OpenBLAS elsewhere. With oneDNN a row's result does not depend on the other
-/// rows; OpenBLAS has another kernel for the rows that fill no tile. Inputs and outputs hold `paddedRows` rows: the last
-/// ones are computed but mean nothing.
+/// The threads expand a matrix together into the order that the engine reads, then each multiplies rows of its own.
+/// oneDNN multiplies where the CPU has AVX-512, a kernel of this project elsewhere; with either a row's result does not
+/// depend on the other rows. OpenBLAS's would: it multiplies, without AVX-512, what is no matrix of the base. Inputs and
+/// outputs hold `paddedRows` rows: the last ones may be computed but mean nothing.
 final class MatrixProduct {
     let pool: ThreadPool
     let compute: Compute
     /// The engine's name for logs.
-    var engineName: String { engines.isEmpty ? "OpenBLAS" : "oneDNN" }
+    var engineName: String { engines.isEmpty ? "lora's kernels" : "oneDNN" }
     /// Whether stored blocks are multiplied as they are instead of being expanded: decoding reads every weight once and
     /// has few rows to use it on.
     var readsStored = false
     /// Whether operands are bf16 and the CPU multiplies that.
     let multipliesHalves: Bool
     private let engines: [OneDNNProduct]
-    private let packs: Bool
+    /// Outputs of a block of a packed matrix; nil where the engine reads rows.
+    private let packedOutputs: Int?
     /// Rows on their way into an expanded matrix; the first, operands of a direct product.
     private let scratch: [UnsafeMutableRawPointer]
 
@@ -45,7 +46,7 @@ final class MatrixProduct {
     /// f32 elements of a thread's scratch: 32 rows of the widest matrix.
     private static let scratchCount = 2 << 20
 
-    /// oneDNN needs AVX-512 to beat OpenBLAS.
+    /// oneDNN needs AVX-512 to beat the others.
     static var prefersOneDNN: Bool { lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
 
     init(pool: ThreadPool, compute: Compute, usesOneDNN: Bool = prefersOneDNN) {
@@ -53,8 +54,9 @@ final class MatrixProduct {
         self.compute = compute
         multipliesHalves = compute == .bf16 && Compute.best == .bf16
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
-        // Its own order has a fast kernel only where the CPU multiplies the element type.
-        packs = usesOneDNN && (compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16)
+        // oneDNN's own order has a fast kernel only where the CPU multiplies the element type.
+        let packs = compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16
+        packedOutputs = usesOneDNN ? (packs ? 64 : nil) : 16
         scratch = (0..<pool.count).map { _ in
             UnsafeMutableRawPointer.allocate(byteCount: Self.scratchCount * 4, alignment: 64)
         }
@@ -69,38 +71,37 @@ final class MatrixProduct {
         _ W: StackedMatrix, rows: Range<Int>? = nil, _ direction: ExpandedMatrix.Direction, into buffer: ExpansionBuffer
     ) -> ExpandedMatrix {
         let (rows, out) = (rows ?? 0..<W.rows, buffer.bytes)
-        let multiple = direction == .forward ? ExpandedMatrix.outputBlock : ExpandedMatrix.termMultiple(compute)
-        let count = packs ? ExpandedMatrix.padded(rows.count, multiple) : rows.count
-        let order = order(direction, rows: rows.count, columns: W.columns)
+        let termMultiple = ExpandedMatrix.termMultiple(compute)
+        let multiple = packedOutputs.map { direction == .forward ? $0 : termMultiple }
+        let count = ExpandedMatrix.padded(rows.count, multiple ?? 1)
         pool.forEachRange(of: count, multiple: 16) { share, thread in
             for lower in stride(from: share.lowerBound, to: share.upperBound, by: 16) {
                 let group = lower..<min(lower + 16, share.upperBound)
-                if packs {
-                    pack(W, group, of: rows, direction, into: out, thread: thread)
+                if let packedOutputs {
+                    pack(W, group, of: rows, direction, blocks: packedOutputs, into: out, thread: thread)
                 } else {
                     let from = rows.lowerBound + group.lowerBound
-                    expand(W, from..<from + group.count, order, at: group.lowerBound, direction, into: out, thread)
+                    let to = out + group.lowerBound * W.columns * compute.bytes
+                    expandRows(W, from..<from + group.count, into: to, stride: W.columns)
                 }
             }
         }
         return ExpandedMatrix(
-            bytes: UnsafeRawPointer(out), direction: direction, rows: rows.count, columns: W.columns, order: order)
+            bytes: UnsafeRawPointer(out), direction: direction, rows: rows.count, columns: W.columns,
+            order: order(direction, columns: W.columns))
     }
 
-    /// OpenBLAS takes longer over rows of outputs than over rows of terms.
-    private func order(_ direction: ExpandedMatrix.Direction, rows: Int, columns: Int) -> OneDNNProduct.Order {
-        if packs { return .packed }
-        if direction == .backward { return .termRows(stride: columns) }
-        return compute == .f32
-            ? .termRows(stride: ExpandedMatrix.padded(rows, 16)) : .outputRows(stride: columns)
+    private func order(_ direction: ExpandedMatrix.Direction, columns: Int) -> OneDNNProduct.Order {
+        if packedOutputs != nil { return .packed }
+        return direction == .backward ? .termRows(stride: columns) : .outputRows(stride: columns)
     }
 
     /// Expands 16 rows, of which those beyond `rows` are zero, into the thread's scratch and packs them.
     private func pack(
         _ W: StackedMatrix, _ group: Range<Int>, of rows: Range<Int>, _ direction: ExpandedMatrix.Direction,
-        into out: UnsafeMutableRawPointer, thread: Int
+        blocks outputs: Int, into out: UnsafeMutableRawPointer, thread: Int
     ) {
-        let width = ExpandedMatrix.padded(W.columns, ExpandedMatrix.outputBlock)
+        let width = ExpandedMatrix.padded(W.columns, max(outputs, ExpandedMatrix.termMultiple(compute)))
         let held = group.clamped(to: 0..<rows.count)
         let values = scratch[thread]
         if held.count < 16 || width > W.columns {
@@ -112,34 +113,22 @@ final class MatrixProduct {
         switch direction {
         case .forward:
             let terms = ExpandedMatrix.padded(W.columns, ExpandedMatrix.termMultiple(compute))
-            // A block holds 64 outputs, side by side for each term (or pair of terms).
-            let (block, lane) = (first / 64 * 64 * terms, first % 64)
+            // A block holds its outputs side by side for each term (or pair of terms).
+            let (block, lane) = (first / outputs * outputs * terms, first % outputs)
             switch compute {
             case .f32:
-                lora_pack_outputs_f32(floats(out) + block + lane, floats(values), width, terms)
+                lora_pack_outputs_f32(floats(out) + block + lane, outputs, floats(values), width, terms)
             case .bf16:
                 lora_pack_outputs_bf16(halves(out) + block + 2 * lane, halves(values), width, terms)
             }
         case .backward:
             let terms = ExpandedMatrix.padded(rows.count, ExpandedMatrix.termMultiple(compute))
-            let block = ExpandedMatrix.outputBlock * terms
+            let (to, block) = (first * outputs, outputs * terms)
             switch compute {
-            case .f32: lora_pack_terms_f32(floats(out) + first * 64, block, floats(values), width, width)
-            case .bf16: lora_pack_terms_bf16(halves(out) + first * 64, block, halves(values), width, width)
+            case .f32: lora_pack_terms_f32(floats(out) + to, outputs, block, floats(values), width, width)
+            case .bf16: lora_pack_terms_bf16(halves(out) + to, block, halves(values), width, width)
             }
         }
-    }
-
-    /// Up to 16 rows of W, the first of which comes at place `first`, without packing.
-    private func expand(
-        _ W: StackedMatrix, _ rows: Range<Int>, _ order: OneDNNProduct.Order, at first: Int,
-        _ direction: ExpandedMatrix.Direction, into out: UnsafeMutableRawPointer, _ thread: Int
-    ) {
-        guard direction == .forward, case .termRows(let stride) = order else {
-            return expandRows(W, rows, into: out + first * W.columns * compute.bytes, stride: W.columns)
-        }
-        expandRows(W, rows, into: scratch[thread], stride: W.columns)
-        lora_transpose_f32(floats(out) + first, stride, floats(scratch[thread]), 1, rows.count, W.columns)
     }
 
     /// Rows of W in `compute`'s elements, `stride` apart.
@@ -172,8 +161,8 @@ final class MatrixProduct {
         multiply(
             y, x, w.bytes,
             .init(
-                M: Self.paddedRows(M), N: w.outputs, K: w.terms, xStride: w.terms, yStride: w.outputs, order: w.order,
-                accumulate: accumulate), thread: thread)
+                M: engines.isEmpty ? M : Self.paddedRows(M), N: w.outputs, K: w.terms, xStride: w.terms,
+                yStride: w.outputs, order: w.order, accumulate: accumulate), thread: thread)
     }
 
     /// A product of any two matrices in `compute`'s elements, by one thread alone.
@@ -182,18 +171,20 @@ final class MatrixProduct {
         thread: Int
     ) {
         guard engines.isEmpty else { return engines[thread].multiply(y, x, w, shape) }
-        precondition(compute == .f32, "OpenBLAS multiplies f32 here, asked for \(compute)")
-        let (transposed, wStride) =
-            switch shape.order {
-            case .outputRows(let stride): (true, stride)
-            case .termRows(let stride): (false, stride)
-            case .packed: preconditionFailure("OpenBLAS reads rows")
-            }
-        cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, blasint(shape.M), blasint(shape.N),
-            blasint(shape.K), 1, x.assumingMemoryBound(to: Float.self), blasint(shape.xStride),
-            w.assumingMemoryBound(to: Float.self), blasint(wStride), shape.accumulate ? 1 : 0, y,
-            blasint(shape.yStride))
+        precondition(compute == .f32, "f32 is multiplied here, asked for \(compute)")
+        let (x, w) = (x.assumingMemoryBound(to: Float.self), w.assumingMemoryBound(to: Float.self))
+        let accumulates: Int32 = shape.accumulate ? 1 : 0
+        switch shape.order {
+        case .packed:
+            let block = 16 * ExpandedMatrix.padded(shape.K, ExpandedMatrix.termMultiple(compute))
+            lora_packed_product(
+                y, shape.yStride, x, shape.xStride, w, block, shape.M, shape.N, shape.K, accumulates)
+        case .outputRows(let stride), .termRows(let stride):
+            let transposition = if case .outputRows = shape.order { CblasTrans } else { CblasNoTrans }
+            cblas_sgemm(
+                CblasRowMajor, CblasNoTrans, transposition, blasint(shape.M), blasint(shape.N), blasint(shape.K), 1, x,
+                blasint(shape.xStride), w, blasint(stride), Float(accumulates), y, blasint(shape.yStride))
+        }
     }
 
     // MARK: Few rows

@@ -18,7 +18,7 @@ final class OneDNNProduct {
         case outputRows(stride: Int)
         /// (K, N), rows so far apart.
         case termRows(stride: Int)
-        /// As the engine likes it: see `lora_pack_outputs_f32`. It then wants rows of x and y without gaps.
+        /// In the engine's blocks: see `lora_pack_outputs_f32`. oneDNN then wants rows of x and y without gaps.
         case packed
     }
 

@@ -27,8 +27,8 @@ public final class ThreadPool: @unchecked Sendable {
     private let condition = NSCondition()
     private var threads: [pthread_t] = []
 
-    /// Rows of a chunk at most. OpenBLAS arranges a matrix anew for every chunk, which pays for larger ones.
-    static let rowChunk = MatrixProduct.prefersOneDNN ? 128 : 256
+    /// Rows of a chunk at most.
+    static let rowChunk = 128
 
     /// How often a waiting thread looks before it sleeps: some tenths of a millisecond.
     private static let spins = 20_000

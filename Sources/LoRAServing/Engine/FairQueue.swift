@@ -60,16 +60,12 @@ struct FairQueue<Element> {
     }
 
     /// Takes the request that is next, which then runs until `finish(tenant:)`.
-    /// - Parameter fits: whether it can run now. If not, none is taken: requests behind it would pass it for ever.
-    mutating func popNext(if fits: (Element) -> Bool = { _ in true }) -> (element: Element, tenant: String)? {
+    mutating func popNext() -> (element: Element, tenant: String)? {
         let next = tenants.lazy.compactMap { name, tenant in
             tenant.waiting.first.map { (name: name, served: tenant.served, number: $0.number) }
         }
         .min { ($0.served, $0.number) < ($1.served, $1.number) }
-        guard let name = next?.name, let element = tenants[name]?.waiting.first?.element, fits(element) else {
-            return nil
-        }
-        tenants[name]?.waiting.removeFirst()
+        guard let name = next?.name, let element = tenants[name]?.waiting.removeFirst().element else { return nil }
         tenants[name]?.running += 1
         count -= 1
         return (element, name)

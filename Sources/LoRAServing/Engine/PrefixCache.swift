@@ -22,6 +22,8 @@ final class PrefixCache {
         fileprivate let tokens: [Int32]
         fileprivate let root: Root
         fileprivate unowned let parent: Node?
+        /// Pages before it.
+        private let depth: Int
         fileprivate var children: [[Int32]: Node] = [:]
         /// Running sequences that read the page.
         fileprivate var users = 0
@@ -32,11 +34,20 @@ final class PrefixCache {
             self.tokens = tokens
             self.root = root
             self.parent = parent
+            depth = parent.map { $0.depth + 1 } ?? 0
+        }
+
+        /// Whether it was used before `other` was, or with it and comes after it in a prompt. Whoever uses a page uses those
+        /// before it too, so that every page goes before its parent.
+        fileprivate func goesBefore(_ other: Node) -> Bool {
+            (lastUse, other.depth) < (other.lastUse, depth)
         }
     }
 
     /// Pages that the cache holds.
     private(set) var pageCount = 0
+    /// Of those, pages that running sequences read.
+    private(set) var usedPageCount = 0
     private var roots: [Root: [[Int32]: Node]] = [:]
     /// Counts uses, as a clock.
     private var uses = 0
@@ -62,6 +73,7 @@ final class PrefixCache {
     ///
     /// Where another sequence put an equal page in between, that one stays and the sequence goes on with its own.
     func extend(_ path: [Node], _ root: Root, _ prompt: ArraySlice<Int32>, pages: [KeyValuePage]) -> [Node] {
+        for node in path { node.lastUse = uses }
         var path = path
         let length = KeyValueCache.pageLength
         while (path.count + 1) * length <= prompt.count {
@@ -85,33 +97,29 @@ final class PrefixCache {
         for node in path {
             precondition(node.users > 0, "a page released twice")
             node.users -= 1
+            if node.users == 0 { usedPageCount -= 1 }
         }
     }
 
     /// Drops the pages that nobody reads and that were not used for the longest time, up to `count` of them.
     /// - Returns: how many were dropped.
+    @discardableResult
     func evict(_ count: Int) -> Int {
-        var dropped = 0
-        while dropped < count, let node = leastRecentlyUsedLeaf() {
-            remove(node)
-            dropped += 1
+        var unused: [Node] = []
+        var waiting = roots.values.flatMap(\.values)
+        while let node = waiting.popLast() {
+            if node.users == 0 { unused.append(node) }
+            waiting += node.children.values
         }
-        return dropped
+        unused.sort { $0.goesBefore($1) }
+        for node in unused.prefix(count) { remove(node) }
+        return min(count, unused.count)
     }
 
     private func use(_ node: Node) {
+        if node.users == 0 { usedPageCount += 1 }
         node.users += 1
         node.lastUse = uses
-    }
-
-    private func leastRecentlyUsedLeaf() -> Node? {
-        var oldest: Node?
-        var waiting = roots.values.flatMap(\.values)
-        while let node = waiting.popLast() {
-            if node.children.isEmpty, node.users == 0, node.lastUse < oldest?.lastUse ?? .max { oldest = node }
-            waiting += node.children.values
-        }
-        return oldest
     }
 
     private func remove(_ node: Node) {

@@ -88,8 +88,7 @@ final class Scheduler {
         let request = posting.request
         let prefix = request.scoresPrompt ? [] : prefixes.acquire(root(request), request.prompt)
         let pages = KeyValueCache.pageCount(positions: request.prompt.count + request.maximumTokens) - prefix.count
-        let missing = reservedPages + prefixes.pageCount + pages - pageLimit
-        if missing > 0, prefixes.evict(missing) < missing {
+        guard reservedPages + prefixes.usedPageCount + pages <= pageLimit else {
             prefixes.release(prefix)
             return nil
         }
@@ -207,8 +206,9 @@ final class Scheduler {
                 return min(rows, sequence.expandedRest)
             }
             reading = owners
-            guard !chunks.isEmpty else { return }
-            expandedPass.begin(chunks, by: InferencePass.manyRows)
+            // What was begun may have been for requests that are gone: their adapters shall be freed with them.
+            guard !chunks.isEmpty else { return expandedPass.abandon() }
+            expandedPass.begin(chunks)
         }
         let begin = ContinuousClock.now
         var (spent, left) = (0.0, 0)
@@ -244,7 +244,20 @@ final class Scheduler {
             owners.append(Owner(sequence: sequence, position: sequence.cache.count))
             chunks.append(sequence.chunk(count))
         }
+        makeRoom(for: chunks)
         return (owners, chunks)
+    }
+
+    /// Drops cached pages that nobody reads where the tokens of `chunks` need their room; what is only set aside needs none.
+    /// There are always enough: what running sequences may need and what they read of the cache is within the limit.
+    private func makeRoom(for chunks: [InferencePass.Chunk]) {
+        let held = running.reduce(0) { $0 + $1.cache.pages.count - $1.prefix.count }
+        let new = chunks.reduce(0) { sum, chunk in
+            let needed = KeyValueCache.pageCount(positions: chunk.cache.count + chunk.tokens.count)
+            return sum + max(0, needed - chunk.cache.pages.count)
+        }
+        let missing = held + new + prefixes.pageCount - pageLimit
+        if missing > 0 { prefixes.evict(missing) }
     }
 
     /// Notes what the tenants of a pass were served.

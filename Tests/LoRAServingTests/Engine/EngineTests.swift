@@ -154,6 +154,21 @@ struct EngineTests {
         }
     }
 
+    @Test("Pages that a request might need but does not write drive no prefix out")
+    func unwrittenPages() async throws {
+        let base = try TestBase.tiny()
+        let bytes = 20 * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let ends = Dictionary(uniqueKeysWithValues: base.tokenizer.endIDs.map { ($0, Float(1000)) })
+        try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
+            let prompt = Self.prompt(97, seed: 1)
+            _ = try await engine.answer(Self.request(prompt, maximumTokens: 4))
+            // 16 of the 20 pages, of which it writes one.
+            let short = GenerationRequest(prompt: [5], maximumTokens: 250, sampling: .init(logitBias: ends))
+            #expect(try await engine.answer(short).completionTokens == 1)
+            #expect(try await engine.answer(Self.request(prompt, maximumTokens: 4)).cachedTokens == 96)
+        }
+    }
+
     @Test("The prompt's own tokens are scored: all but the first, as if each had been generated")
     func scoredPrompts() async throws {
         let lock = try await VariantLock.sharedWhenFree()
@@ -190,6 +205,39 @@ struct EngineTests {
             let next = try await engine.answer(Self.request([6], maximumTokens: 2))
             #expect(next.completionTokens > 0)
         }
+    }
+
+    @Test("An adapter is freed with its last request, not with the engine's next step", arguments: [5, 70])
+    func freedAdapter(promptLength: Int) async throws {
+        let base = try TestBase.tiny()
+        try await base.withEngine { engine in
+            weak var matrices: PackedAdapter?
+            do {
+                let adapter = base.adapter(seed: 1)
+                matrices = adapter.parameters
+                _ = try await engine.answer(Self.request(Self.prompt(promptLength, seed: 1), adapter))
+            }
+            await eventually("nobody holds its matrices") { matrices == nil }
+        }
+    }
+
+    @Test("A step that is abandoned leaves its cache as it was and holds nothing")
+    func abandonedStep() throws {
+        let base = try TestBase.tiny()
+        let pool = ThreadPool(count: 1)
+        defer { pool.shutdown() }
+        let pass = try InferencePass(model: base.model, pool: pool, compute: .f32, capacity: 32, positions: 64)
+        weak var matrices: PackedAdapter?
+        weak var keys: KeyValueCache?
+        do {
+            let (adapter, cache) = (base.adapter(seed: 1), KeyValueCache(configuration: base.model.configuration))
+            (matrices, keys) = (adapter.parameters, cache)
+            pass.begin([.init(cache: cache, tokens: [5, 6], adapter: adapter.parameters, wanted: .last)])
+            #expect(pass.advance(blocks: 1) == 1 && pass.rowCount == 2)
+            pass.abandon()
+            #expect(cache.count == 0 && pass.rowCount == 0)
+        }
+        #expect(matrices == nil && keys == nil)
     }
 
     @Test("A full queue refuses and says when to come back; an engine that drains refuses and ends what runs")

@@ -96,14 +96,6 @@ struct FairQueueTests {
         #expect(Set(queue.elements) == [2, 3, 11])
     }
 
-    @Test("What does not fit stays first, and nothing passes it")
-    func fitting() throws {
-        var queue = try queue([("a", 1), ("b", 11)])
-        #expect(queue.popNext { $0 != 1 } == nil)
-        #expect(queue.count == 2)
-        #expect(queue.popNext { $0 == 1 }?.element == 1)
-    }
-
     @Test("Requests that are gone leave no trace")
     func removing() throws {
         var queue = try queue([("a", 1), ("b", 11), ("a", 2), ("c", 21), ("a", 3)])

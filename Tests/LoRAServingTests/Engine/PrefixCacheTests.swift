@@ -44,6 +44,7 @@ struct PrefixCacheTests {
         #expect(cache.acquire(root(), Array(prompt[..<40])).isEmpty)
         #expect(cache.acquire(root("u"), prompt + [1]).isEmpty)
         #expect(cache.acquire(root("t", "e"), prompt + [1]).isEmpty)
+        #expect(cache.usedPageCount == 6, "a page that several read counts once")
     }
 
     @Test("An equal page that came first stays, and its own pages serve the second")
@@ -75,5 +76,29 @@ struct PrefixCacheTests {
         #expect(cache.acquire(root(), tokens(5) + [1]).count == 4)
         #expect(cache.evict(9) == 0)
         #expect(cache.pageCount == 7)
+    }
+
+    @Test("Many go at once, each before the one that it follows, also when that one was found earlier")
+    func manyAtOnce() throws {
+        let cache = PrefixCache()
+        let start = cache.extend([], root(), tokens(5)[..<40], pages: try pages(3))
+        #expect(start.count == 2)
+        let other = cache.extend([], root("u"), tokens(5)[...], pages: try pages(5))
+        // Time goes on between the reading of the prompt's beginning and of its rest.
+        #expect(cache.acquire(root("v"), tokens(5) + [1]).isEmpty)
+        let whole = cache.extend(start, root(), tokens(5)[...], pages: try pages(5))
+        #expect(whole.count == 5)
+        #expect(cache.usedPageCount == 10)
+        cache.release(whole)
+        #expect(cache.usedPageCount == 5)
+        cache.release(other)
+        #expect(cache.usedPageCount == 0)
+        #expect(cache.evict(7) == 7)
+        #expect(cache.acquire(root("u"), tokens(5) + [1]).isEmpty)
+        let left = cache.acquire(root(), tokens(5) + [1])
+        #expect(left.count == 3 && cache.pageCount == 3)
+        cache.release(left)
+        #expect(cache.evict(9) == 3)
+        #expect(cache.pageCount == 0 && cache.acquire(root(), tokens(5) + [1]).isEmpty)
     }
 }
