@@ -31,7 +31,11 @@ class Server:
             text=True).stdout.split()[-1]
         allow_everything(keys)
         self.command += ["--keys", keys]
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def start(self):
         self.log = os.path.join(self.folder, "log")

@@ -11,7 +11,8 @@ public final class PackedAdapter: @unchecked Sendable {
     /// Whether elements are bf16 rather than f32.
     let isHalf: Bool
     /// A of each pair, then its B, in the order of the layout.
-    let elements: UnsafeMutableRawPointer
+    var elements: UnsafeMutableRawPointer { memory.bytes }
+    private let memory: LargeBuffer
     /// Gains of the pairs' rows, end to end, where there are any.
     private let gains: UnsafeMutablePointer<Float>?
     /// Where each pair's elements and gains begin, by block and target; nil where there is no pair.
@@ -45,7 +46,7 @@ public final class PackedAdapter: @unchecked Sendable {
         let (count, gainCount) = Self.counts(layout)
         let elementBytes = isHalf ? MemoryLayout<UInt16>.stride : MemoryLayout<Float>.stride
         byteCount = count * elementBytes + gainCount * MemoryLayout<Float>.stride
-        elements = .allocate(byteCount: max(count * elementBytes, 1), alignment: 64)
+        let memory = LargeBuffer(byteCount: count * elementBytes)
         gains = gainCount > 0 ? .allocate(capacity: gainCount) : nil
         let blocks = (layout.pairs.last?.block ?? -1) + 1
         var places = [Place?](repeating: nil, count: blocks * TargetModule.allCases.count)
@@ -53,7 +54,7 @@ public final class PackedAdapter: @unchecked Sendable {
         for pair in layout.pairs {
             places[pair.block * TargetModule.allCases.count + pair.target.slot] = Place(
                 pair: pair, element: element, gain: gain)
-            Self.write(pair, of: parameters, to: elements + element * elementBytes, isHalf: isHalf)
+            Self.write(pair, of: parameters, to: memory.bytes + element * elementBytes, isHalf: isHalf)
             if let gains, pair.rowFactors == .gains {
                 (gains + gain).update(from: parameters.rowFactors(pair), count: pair.outputs)
             }
@@ -61,12 +62,10 @@ public final class PackedAdapter: @unchecked Sendable {
             gain += pair.countRowFactors
         }
         self.places = places
+        self.memory = memory
     }
 
-    deinit {
-        elements.deallocate()
-        gains?.deallocate()
-    }
+    deinit { gains?.deallocate() }
 
     /// Bytes that an adapter of `layout` takes at least: in bf16.
     public static func leastByteCount(_ layout: AdapterLayout) -> Int {

@@ -6,10 +6,12 @@ import CKernels
 // Sendable by proof: one pass at a time writes a page that is not full, and nobody else reads it.
 public final class KeyValuePage: @unchecked Sendable {
     let values: UnsafeMutablePointer<Float>
+    private let memory: LargeBuffer
 
-    init(count: Int) { values = .allocate(capacity: count) }
-
-    deinit { values.deallocate() }
+    init(count: Int) {
+        memory = LargeBuffer(byteCount: count * MemoryLayout<Float>.stride)
+        values = memory.bytes.bindMemory(to: Float.self, capacity: count)
+    }
 }
 
 /// Keys and values of one sequence, in pages that are added as it grows.

@@ -22,7 +22,7 @@ struct AdapterReader: Sendable {
 
     let base: BaseModel
     /// Of the base in the map, which need not be the file at its path any more.
-    private let fingerprint: String
+    let fingerprint: String
     /// Bytes of matrices that one adapter may have.
     private let maximumBytes: Int
 

@@ -19,9 +19,10 @@ final class AdapterRegistry: Sendable {
     /// Versions may follow each other while one is read; after so many the last reader gives up.
     private static let attempts = 8
 
+    /// - Parameter threads: for that arithmetic; nil for all cores.
     init(
-        reader: AdapterReader, directory: OpenDirectory, maximumBytes: Int, residency: AdapterResidency,
-        metrics: AdapterMetrics, logger: Logger
+        reader: AdapterReader, directory: OpenDirectory, maximumBytes: Int, threads: Int? = nil,
+        residency: AdapterResidency, metrics: AdapterMetrics, logger: Logger
     ) {
         self.reader = reader
         self.residency = residency
@@ -29,7 +30,7 @@ final class AdapterRegistry: Sendable {
         self.logger = logger
         table = Mutex(AdapterTable(maximumBytes: maximumBytes))
         currentDirectory = Mutex(directory)
-        pool = Mutex(ThreadPool())
+        pool = Mutex(ThreadPool(count: threads))
     }
 
     deinit { pool.withLock { $0.shutdown() } }
@@ -59,7 +60,7 @@ final class AdapterRegistry: Sendable {
                     let (description, snapshot) = try load(name, path, known: known)
                     let outcome = publish(name, path, description, snapshot, revision: revision)
                     if case .overtaken = outcome { continue }
-                    if !update({ $0.keep(snapshot, for: name, room: .made) }) {
+                    if update({ $0.keep(snapshot, for: name, room: .made) }) == .noRoom {
                         return .failure(noRoom(for: name, bytes: snapshot.residentBytes))
                     }
                 } catch {
@@ -130,7 +131,7 @@ final class AdapterRegistry: Sendable {
         }
     }
 
-    /// - Parameter isUrgent: use all cores.
+    /// - Parameter isUrgent: use all threads.
     private func load(
         _ name: String, _ path: String, known: (state: OpenFile.State, reason: String)? = nil, isUrgent: Bool = true
     ) throws(AdapterReader.Failure) -> (AdapterReader.Description, AdapterSnapshot) {

@@ -56,26 +56,27 @@ public final class AdapterStore: Sendable {
     ///   - base: that all adapters must have been trained on.
     ///   - maximumBytes: of matrices that are kept in memory; 0 for any number. Adapters that were used longest ago go
     ///     first; requests that run may hold more.
+    ///   - threads: for the arithmetic of an adapter that someone waits for; nil for all cores.
     /// - Throws: `FormatError` when the directory cannot be read.
     public convenience init(
-        directory: String, base: BaseModel, maximumBytes: Int, logger: Logger = Logger(label: "lora.adapters"),
-        metrics: any MetricsFactory = MetricsSystem.factory
+        directory: String, base: BaseModel, maximumBytes: Int, threads: Int? = nil,
+        logger: Logger = Logger(label: "lora.adapters"), metrics: any MetricsFactory = MetricsSystem.factory
     ) throws {
         try self.init(
-            directory: directory, base: base, maximumBytes: maximumBytes, logger: logger, metrics: metrics,
-            interval: .seconds(5))
+            directory: directory, base: base, maximumBytes: maximumBytes, threads: threads, logger: logger,
+            metrics: metrics, interval: .seconds(5))
     }
 
     /// - Parameter interval: between looks through the directory besides the system's news.
     init(
-        directory path: String, base: BaseModel, maximumBytes: Int, logger: Logger, metrics: any MetricsFactory,
-        interval: Duration
+        directory path: String, base: BaseModel, maximumBytes: Int, threads: Int? = nil, logger: Logger,
+        metrics: any MetricsFactory, interval: Duration
     ) throws {
         precondition(maximumBytes >= 0, "\(maximumBytes) bytes for adapters")
         let directory = try OpenDirectory(path: path)
         registry = AdapterRegistry(
             reader: AdapterReader(base: base, maximumBytes: maximumBytes), directory: directory,
-            maximumBytes: maximumBytes, residency: AdapterResidency(factory: metrics),
+            maximumBytes: maximumBytes, threads: threads, residency: AdapterResidency(factory: metrics),
             metrics: AdapterMetrics(factory: metrics), logger: logger)
         // Watched before it is read, so that nothing falls between.
         var watch: DirectoryWatch?
@@ -122,6 +123,9 @@ public final class AdapterStore: Sendable {
     }
 
     // MARK: Use
+
+    /// Of the base in the map (`BaseFingerprint.fingerprint(of:)`); reading all of the base to know it takes a while.
+    var baseFingerprint: String { registry.reader.fingerprint }
 
     /// Published adapters, by name.
     public var entries: [Entry] {

@@ -57,6 +57,14 @@ struct AdapterTable {
         case overtaken
     }
 
+    /// What became of a version that was to stay in memory.
+    enum Keeping {
+        case kept
+        case noRoom
+        /// Another version is in service, or none.
+        case outdated
+    }
+
     private(set) var slots: [String: Slot] = [:]
     /// Why a file that has no version in service gives none, by name.
     var rejected: [String: String] = [:]
@@ -167,17 +175,16 @@ struct AdapterTable {
     // MARK: Memory
 
     /// Keeps a version of `name` in memory.
-    /// - Returns: whether there is room.
-    mutating func keep(_ snapshot: AdapterSnapshot, for name: String, room: Room) -> Bool {
-        guard let slot = slots[name], slot.description.digest == snapshot.digest else { return false }
-        if slot.snapshot != nil { return true }
+    mutating func keep(_ snapshot: AdapterSnapshot, for name: String, room: Room) -> Keeping {
+        guard let slot = slots[name], slot.description.digest == snapshot.digest else { return .outdated }
+        if slot.snapshot != nil { return .kept }
         let bytes = snapshot.residentBytes
-        if room == .made, !makeRoom(for: bytes, but: name) { return false }
-        guard bytes <= maximumBytes - loadedBytes else { return false }
+        if room == .made, !makeRoom(for: bytes, but: name) { return .noRoom }
+        guard bytes <= maximumBytes - loadedBytes else { return .noRoom }
         slots[name]?.snapshot = snapshot
         slots[name]?.last = snapshot
         loadedBytes += bytes
-        return true
+        return .kept
     }
 
     /// Bytes that cannot be freed for `name`.

@@ -22,7 +22,7 @@ extension Call {
         }
         let rejected = serving.adapters.rejected.sorted { $0.key < $1.key }.enumerated().map { index, file in
             JSONValue.object([
-                "id": JSONValue(rows.count + index), "path": .string(file.key), "scale": .number(0),
+                "id": JSONValue(rows.count + index), "path": .string(file.key + ".lora"), "scale": .number(0),
                 "name": .string(file.key), "version": .null, "loaded": .bool(false), "failure": .string(file.value),
             ])
         }
@@ -41,7 +41,7 @@ extension Call {
         do throws(AdapterStore.Failure) {
             try await serving.adapters.load(name: name, path: path, replaces: replaces)
         } catch {
-            throw administrative(error)
+            throw administrative(error, missing: "file", param: "lora_path")
         }
         logger.info("adapter loaded", metadata: ["adapter": "\(name)"])
         return Response(text: "Success: LoRA adapter '\(name)' added successfully.", type: "text/plain")
@@ -52,20 +52,23 @@ extension Call {
         let fields = try RequestFields(try await json(), rules: FieldTables.unloading)
         let name = try fields.required("lora_name")
         do throws(AdapterStore.Failure) { try serving.adapters.unload(name: name) } catch {
-            throw administrative(error)
+            throw administrative(error, missing: "adapter", param: "lora_name")
         }
         logger.info("adapter unloaded", metadata: ["adapter": "\(name)"])
         return Response(text: "Success: LoRA adapter '\(name)' removed successfully.", type: "text/plain")
     }
 
     /// An administrator named the adapter or the file, so a file that cannot be used is a bad request.
-    private func administrative(_ failure: AdapterStore.Failure) -> APIError {
+    /// - Parameters:
+    ///   - missing: what there is none of when the failure is `unknown`.
+    ///   - param: the field that names it.
+    private func administrative(_ failure: AdapterStore.Failure, missing: String, param: String) -> APIError {
         var error = APIError(failure)
         switch failure {
         case .unusable: (error.status, error.type) = (.badRequest, "invalid_request_error")
         case .unknown(let name):
-            error.message = "there is no adapter \(FormatError.quoted(name))"
-            error.param = "lora_name"
+            error.message = "there is no \(missing) \(FormatError.quoted(name))"
+            error.param = param
         default: break
         }
         return error

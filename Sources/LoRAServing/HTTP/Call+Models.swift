@@ -8,7 +8,10 @@ extension Call {
     func models() -> Response {
         guard let key else { return Response(error: .unauthorized) }
         var models = key.allowsBase ? [baseModel] : []
-        for entry in serving.adapters.entries where key.allows(adapter: entry.name) { models.append(json(entry)) }
+        // The base goes before an adapter of its name, which no request can choose.
+        for entry in serving.adapters.entries where key.allows(adapter: entry.name) && entry.name != serving.base.id {
+            models.append(json(entry))
+        }
         return Response(json: .object(["object": .string("list"), "data": .array(models)]))
     }
 

@@ -56,30 +56,34 @@ public final class InferenceServer: Sendable {
         let access = try options.keys.map { try AccessControl(path: $0) } ?? .open
         let model = try BaseModel(path: options.base)
         let tokenizer = try Tokenizer(gguf: model.file)
+        let adapters = try AdapterStore(
+            directory: options.adapters, base: model, maximumBytes: options.adapterBytes, threads: options.threads,
+            logger: logger, metrics: exporter)
         let pool = ThreadPool(count: options.threads)
         var limits = InferenceEngine.Limits(positions: model.configuration.contextLength)
         limits.sequences = options.sequences
         serving = ServingContext(
-            base: try Self.identity(options.base, model), tokenizer: tokenizer,
+            base: try Self.identity(options.base, fingerprint: adapters.baseFingerprint), tokenizer: tokenizer,
             chat: try ChatFormat(gguf: model.file, tokenizer: tokenizer),
             engine: try InferenceEngine(
                 model: model, tokenizer: tokenizer, pool: pool, compute: .best, limits: limits),
-            adapters: try AdapterStore(
-                directory: options.adapters, base: model, maximumBytes: options.adapterBytes, logger: logger,
-                metrics: exporter),
-            access: access, hasKeys: options.keys != nil,
+            adapters: adapters, access: access, hasKeys: options.keys != nil,
             metrics: ServingMetrics(exporter: exporter, sequences: options.sequences), limits: options.limits,
             logger: logger)
         for warning in access.warnings { logger.warning("keys", metadata: ["warning": "\(warning)"]) }
+        for entry in adapters.entries where entry.name == serving.base.id {
+            logger.warning(
+                "no request can choose this adapter: the base has its name; rename one of the two",
+                metadata: ["adapter": "\(entry.name)"])
+        }
     }
 
-    private static func identity(_ path: String, _ model: BaseModel) throws -> ServingContext.Base {
+    private static func identity(_ path: String, fingerprint: String) throws -> ServingContext.Base {
         let url = URL(fileURLWithPath: path)
         let id = url.deletingPathExtension().lastPathComponent
         let date = try url.resourceValues(forKeys: [.contentModificationDateKey]).contentModificationDate
         return ServingContext.Base(
-            id: id, created: Int(date?.timeIntervalSince1970 ?? 0),
-            fingerprint: BaseFingerprint.fingerprint(of: model.file))
+            id: id, created: Int(date?.timeIntervalSince1970 ?? 0), fingerprint: fingerprint)
     }
 
     /// Serves until SIGTERM or SIGINT: then it stops accepting, lets running requests finish, and returns. SIGHUP reads

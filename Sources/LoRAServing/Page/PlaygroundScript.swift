@@ -235,7 +235,9 @@ extension Playground {
           return format.format(-passed, "second");
         }
 
+        // A file that was refused and has no version in service has no size, rank and requests.
         function row(adapter) {
+          const isServed = adapter.version !== null;
           const name = cell("th", adapter.name);
           name.scope = "row";
           const version = cell("td", "");
@@ -248,12 +250,13 @@ extension Playground {
             swap.append(time);
           }
           const state = adapter.failure
-            ? cell("td", `newer file refused: ${adapter.failure}`, "wrong")
+            ? cell("td", `${isServed ? "newer file" : "file"} refused: ${adapter.failure}`, "wrong")
             : cell("td", adapter.loaded ? "in memory" : "loads when asked");
           const element = document.createElement("tr");
           element.append(
-            name, version, cell("td", megabytes(adapter.bytes), "number"), cell("td", adapter.rank, "number"),
-            cell("td", count.format(adapter.requests), "number"), swap, state);
+            name, version, cell("td", isServed ? megabytes(adapter.bytes) : "", "number"),
+            cell("td", isServed ? adapter.rank : "", "number"),
+            cell("td", isServed ? count.format(adapter.requests) : "", "number"), swap, state);
           return element;
         }
 

@@ -38,7 +38,11 @@ struct AdapterCommandsTests {
         try fixture.write(AdapterVersion(1), "b.lora")
         await eventually("another file is seen") { store.entry("b") != nil }
         store.watcher.rescan()
-        try await Task.sleep(for: .milliseconds(100))
+        // When it has seen the second of these, it has looked through the directory.
+        for name in ["c", "d"] {
+            try fixture.write(AdapterVersion(1), "\(name).lora")
+            await eventually("\(name) is seen") { store.entry(name) != nil }
+        }
         #expect(store.entry("a") == nil)
         try await store.load(name: "a", path: "a.lora", replaces: false)
         #expect(try await store.snapshot(named: "a").value == 1)

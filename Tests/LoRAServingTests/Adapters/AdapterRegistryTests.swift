@@ -68,6 +68,22 @@ struct AdapterRegistryTests {
         #expect(registry.residency.count == 0)
     }
 
+    @Test("a version that another took the place of while it was read has not run out of room")
+    func outdated() throws {
+        let fixture = try AdapterFixture()
+        try fixture.write(AdapterVersion(1), "a.lora")
+        let size = try AdapterVersion(1).residentBytes()
+        let registry = try fixture.registry(maximumBytes: size)
+        #expect(registry.announce("a", path: "a.lora") != nil)
+        let late = try registry.fetch("a").get()
+        #expect(registry.update { $0.keep(late, for: "a", room: .made) } == .kept)
+        try fixture.write(AdapterVersion(2), "a.lora")
+        #expect(registry.refresh("a", path: "a.lora") != nil)
+        #expect(registry.update { $0.keep(late, for: "a", room: .made) } == .outdated)
+        #expect(registry.update { $0.retire("a") })
+        #expect(registry.update { $0.keep(late, for: "a", room: .made) } == .outdated)
+    }
+
     @Test("of two readers the one that began before another version was published is told so")
     func overtaken() throws {
         let fixture = try AdapterFixture()

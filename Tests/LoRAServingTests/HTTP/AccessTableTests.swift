@@ -130,6 +130,18 @@ struct AccessTableTests {
         }
     }
 
+    @Test("An adapter of the base's name is not listed beside the base, whose name chooses the base")
+    func baseName() async throws {
+        var server = TestServer()
+        server.adapters = ScriptedAdapters(["a-home", "tiny"])
+        try await server.run { client in
+            let list = try await client.send(.get, "/v1/models", key: "secret-admin").json
+            #expect(list["data"]?.arrayValue?.compactMap { $0["id"]?.stringValue } == ["tiny", "a-home"])
+            #expect(try await client.chat(key: "secret-admin").status == 200)
+        }
+        #expect(server.engine.requests.map { $0.adapter == nil } == [true])
+    }
+
     @Test(
         "Without keys everything is answered but what changes the server",
         arguments: [

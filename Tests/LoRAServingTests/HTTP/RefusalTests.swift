@@ -128,14 +128,30 @@ struct RefusalTests {
         }
     }
 
+    @Test(
+        "What is not there is named, and so is the field that named it",
+        arguments: [
+            ("load", #"{"lora_name": "c", "lora_path": "missing.lora"}"#, "lora_path", "no file 'missing.lora'"),
+            ("unload", #"{"lora_name": "c"}"#, "lora_name", "no adapter 'c'"),
+        ])
+    func missing(action: String, body: String, param: String, words: String) async throws {
+        let reply = try await TestServer().run {
+            try await $0.send(.post, "/v1/\(action)_lora_adapter", key: "secret-admin", body: body)
+        }
+        #expect(reply.status == 404)
+        #expect(reply.error?["param"]?.stringValue == param)
+        #expect(reply.error?["message"]?.stringValue?.contains(words) == true)
+    }
+
     @Test("The table of adapters")
     func table() async throws {
         try await TestServer().run { client in
             _ = try await client.chat(model: "a-office")
             let rows = try await client.send(.get, "/lora-adapters", key: "secret-admin").json.arrayValue ?? []
             #expect(rows.compactMap { $0["id"]?.intValue } == [0, 1, 2, 3, 4])
-            #expect(
-                rows.compactMap { $0["path"]?.stringValue } == TestServer.names.map { $0 + ".lora" } + ["b-rejected"])
+            let names = TestServer.names + ["b-rejected"]
+            #expect(rows.compactMap { $0["name"]?.stringValue } == names)
+            #expect(rows.compactMap { $0["path"]?.stringValue } == names.map { $0 + ".lora" })
             #expect(rows.compactMap { $0["scale"]?.doubleValue } == [1, 1, 1, 1, 0])
             #expect(rows.last?["failure"]?.stringValue == "the ZIP directory is cut short")
             #expect(rows.compactMap { $0["requests"]?.intValue } == [0, 1, 0, 0])

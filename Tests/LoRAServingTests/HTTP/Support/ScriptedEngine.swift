@@ -114,6 +114,7 @@ final class ScriptedAdapters: AdapterSource {
     func load(name: String, path: String, replaces: Bool) async throws(AdapterStore.Failure) {
         note("load \(name) \(path) \(replaces)")
         if path.hasPrefix("/") { throw .badPath(path) }
+        if path == "missing.lora" { throw .unknown(path) }
         if path == "broken.lora" { throw .unusable(name: name, reason: "the ZIP directory is cut short") }
         if !replaces, entries.contains(where: { $0.name == name }) { throw .alreadyLoaded(name) }
     }
