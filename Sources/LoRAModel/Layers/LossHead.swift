@@ -217,7 +217,9 @@ struct LossHead {
                 for row in rows {
                     let target = Int(targets[targets.startIndex + row])
                     let scale = factors?[row] ?? scale
-                    dLogits(row, index, tokens, target: target, scale: scale, logits[thread], row - rows.lowerBound)
+                    dLogits(
+                        row, index, tokens, target: target, loss: losses[range.lowerBound + row], scale: scale,
+                        logits[thread], row - rows.lowerBound)
                 }
                 product.multiply(
                     dNormalized + rows.lowerBound * C, logits[thread].operand(), rows: rows.count, w, thread: thread,
@@ -236,12 +238,13 @@ struct LossHead {
 
     /// scale · (softmax - onehot(target)) of a panel, in the element type of products.
     private func dLogits(
-        _ row: Int, _ index: Int, _ tokens: Range<Int>, target: Int, scale: Float, _ out: ActivationBuffer, _ at: Int
+        _ row: Int, _ index: Int, _ tokens: Range<Int>, target: Int, loss: Float, scale: Float,
+        _ out: ActivationBuffer, _ at: Int
     ) {
         let factor = scale * exp(maxima[row * panelCount + index] - logsumexp[row])
         let values = UnsafeRawPointer(exponential(row, tokens.lowerBound))
-        // Near certainty the difference cancels: the target's own probability is not rounded before.
-        let own = scale * (exp(targetLogits[row] - logsumexp[row]) - 1)
+        // The target's own is its probability less 1, which would cancel near certainty.
+        let own = scale * expm1(-loss)
         switch product.compute {
         case .f32:
             let to = out.values() + at * tokens.count
