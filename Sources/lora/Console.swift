@@ -18,7 +18,7 @@ enum Console {
             let text = (value.stringValue ?? value.serialized()).unicodeScalars.map {
                 $0.properties.generalCategory == .control ? $0.escaped(asASCII: true) : String(Character($0))
             }
-            print(name.padding(toLength: width + 2, withPad: " ", startingAt: 0) + text.joined())
+            print(padded(name, to: width + 2) + text.joined())
         }
     }
 
@@ -32,15 +32,16 @@ enum Console {
         }
     }
 
-    /// Writes a line of progress or a warning; a run goes on when nobody reads them.
-    static func note(_ text: String) { _ = write(text + "\n", to: STDERR_FILENO) }
+    /// Writes a line of progress or a warning, which stays one whatever a file put into it; a run goes on when nobody
+    /// reads them.
+    static func note(_ text: String) { _ = write(oneLine(text) + "\n", to: STDERR_FILENO) }
 
     /// Replaces the last line of a terminal.
     static func renote(_ text: String) { _ = write("\r\u{1B}[2K" + text, to: STDERR_FILENO) }
 
     /// Says in one line why nothing more can be done, and ends the process with status 1.
     static func fail(_ message: String) -> Never {
-        note("Error: " + oneLine(message))
+        note("Error: " + message)
         exit(1)
     }
 
@@ -51,6 +52,11 @@ enum Console {
             return isControl || ["\u{2028}", "\u{2029}"].contains(scalar) ? " " : scalar
         }
         return String(String.UnicodeScalarView(scalars))
+    }
+
+    /// `text` with spaces after it, to `width` characters at least.
+    static func padded(_ text: String, to width: Int) -> String {
+        text + String(repeating: " ", count: max(0, width - text.count))
     }
 
     static let isTerminal = isatty(STDERR_FILENO) == 1

@@ -27,6 +27,9 @@ struct EvalCommand: ParsableCommand {
     @Option(help: "The part of the data: train, valid or test.")
     var split = Dataset.Split.test
 
+    @Option(help: "Answers of a conversation that have a loss: all, or the last alone.")
+    var mask = LossMask.all
+
     @Option(help: "Only so many rows.")
     var limit: Int?
 
@@ -51,54 +54,69 @@ struct EvalCommand: ParsableCommand {
     func validate() throws {
         if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
         if show < 0 { throw ValidationError("--show must not be negative") }
+        if show > 0, !metrics.names.contains("exact-match") {
+            throw ValidationError("--show needs --metrics exact-match, which has the rows answered")
+        }
         guard beta.isFinite, beta > 0 else { throw ValidationError("--beta must be above 0") }
     }
 
     func run() throws {
         let model = try BaseModel(path: base)
+        let compute = try compute.resolve()
+        // Before the data, which may take long to read.
+        let adapters = try adapter.map { Candidate(name: $0, adapter: try otherBase.loadAdapter($0, base: model)) }
+        let candidates = [Candidate(name: nil, adapter: nil)] + adapters
         let tokenizer = try Tokenizer(gguf: model.file)
-        let dataset = try Dataset.heldOut(path: data, split: split, base: model, tokenizer: tokenizer)
+        let dataset = try Dataset.heldOut(path: data, split: split, mask: mask, base: model, tokenizer: tokenizer)
         let pool = common.makePool()
         defer { pool.shutdown() }
-        if dataset.form == .preference { return try comparePairs(dataset, model, pool) }
+        if dataset.form == .preference { return try comparePairs(dataset, model, candidates, pool, compute) }
+        let examples = dataset.examples.prefix(limit ?? .max)
+        // Not every row asks something: the questions are those of the same rows.
+        let lastLine = examples.last?.line ?? 0
         let evaluator = Evaluator(
-            model: model, tokenizer: tokenizer, pool: pool, compute: try compute.resolve(),
-            examples: dataset.examples.prefix(limit ?? .max), questions: dataset.questions.prefix(limit ?? .max))
-        let adapters = try adapter.map { try otherBase.loadAdapter($0, base: model) }
-        var results: [EvaluationResult] = []
-        for (name, parameters) in [(nil, nil)] + zip(adapter, adapters).map({ (Optional($0), Optional($1)) }) {
-            if !common.quiet { Console.note("evaluating \(name ?? "the base")") }
-            results.append(
-                try evaluator.evaluate(
-                    name: name, adapter: parameters, measuresLoss: metrics.names.contains("loss"),
-                    measuresExactMatch: metrics.names.contains("exact-match")))
+            model: model, tokenizer: tokenizer, pool: pool, compute: compute, examples: examples,
+            questions: dataset.questions.prefix { $0.line <= lastLine })
+        let results = try candidates.map { candidate in
+            note(candidate)
+            return try evaluator.evaluate(
+                name: candidate.name, adapter: candidate.adapter, measuresLoss: metrics.names.contains("loss"),
+                measuresExactMatch: metrics.names.contains("exact-match"))
         }
         let table = EvaluationTable(split: split.rawValue, evaluator: evaluator, results: results)
         Console.print(json ? table.json.serialized() : table.text(rowsShown: show, tokenizer: tokenizer))
+    }
+
+    /// What is measured: the base, which has neither, or an adapter.
+    private struct Candidate {
+        let name: String?
+        let adapter: AdapterParameters?
+    }
+
+    private func note(_ candidate: Candidate) {
+        if !common.quiet { Console.note("evaluating \(candidate.name ?? "the base")") }
     }
 }
 
 extension EvalCommand {
     /// For rows that are pairs of answers.
-    private func comparePairs(_ dataset: Dataset, _ model: BaseModel, _ pool: ThreadPool) throws {
+    private func comparePairs(
+        _ dataset: Dataset, _ model: BaseModel, _ candidates: [Candidate], _ pool: ThreadPool, _ compute: Compute
+    ) throws {
         guard metrics.names.contains("loss"), show == 0 else {
             throw TrainingDataError(
                 "\(dataset.path): the rows are pairs of answers, for which there is no exact match and no answer to "
                     + "show; leave --metrics and --show out")
         }
-        let pairs = Array(dataset.pairs.prefix(limit ?? .max))
-        let compute = try compute.resolve()
-        let adapters = try adapter.map { try otherBase.loadAdapter($0, base: model) }
-        func measure(_ name: String?, _ adapter: AdapterParameters?) throws -> (String?, PairScores, Double) {
-            if !common.quiet { Console.note("evaluating \(name ?? "the base")") }
+        let pairs = dataset.pairs.prefix(limit ?? .max)
+        let results = try candidates.map { candidate -> PreferenceTable.Result in
+            note(candidate)
             let start = ContinuousClock.now
-            let scores = try PairScores(of: pairs, model: model, adapter: adapter, pool: pool, compute: compute)
-            return (name, scores, (ContinuousClock.now - start) / .seconds(1))
+            let scores = try PairScores(
+                of: pairs, model: model, adapter: candidate.adapter, pool: pool, compute: compute)
+            return (candidate.name, scores, (ContinuousClock.now - start) / .seconds(1))
         }
-        let base = try measure(nil, nil)
-        let table = PreferenceTable(
-            split: split.rawValue, pairCount: pairs.count, beta: beta, base: base.1,
-            results: try [base] + zip(adapter, adapters).map { try measure($0, $1) })
+        let table = PreferenceTable(split: split.rawValue, pairCount: pairs.count, beta: beta, results: results)
         Console.print(json ? table.json.serialized() : table.text)
     }
 }

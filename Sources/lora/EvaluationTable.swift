@@ -34,7 +34,7 @@ struct EvaluationTable {
     func text(rowsShown: Int, tokenizer: Tokenizer) -> String {
         let name = { (result: EvaluationResult) in result.adapter ?? "base" }
         let width = max(10, results.map { name($0).count }.max() ?? 0)
-        let pad = { (text: String) in text.padding(toLength: width, withPad: " ", startingAt: 0) }
+        let pad = { (text: String) in Console.padded(text, to: width) }
         var lines = [pad("model") + "      loss  perplexity  exact match   seconds"]
         for result in results {
             let loss = result.loss.map { String(format: "%10.4f  %10.2f", $0, exp($0)) } ?? "         -           -"
@@ -54,7 +54,9 @@ struct EvaluationTable {
         return lines.joined(separator: "\n")
     }
 
+    /// `text` of a data set or of a model on one line, without what could steer a terminal.
     private func oneLine(_ text: String) -> String {
-        text.replacingOccurrences(of: "\n", with: "⏎")
+        let scalars = text.unicodeScalars.map { $0 == "\n" ? "⏎" : $0 }
+        return Console.oneLine(String(String.UnicodeScalarView(scalars)))
     }
 }

@@ -30,13 +30,14 @@ struct HeldOutData {
 
 extension Dataset {
     /// The rows of one split, with warnings about them on standard error.
+    /// - Parameter mask: which answers of a conversation have a loss.
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
     static func heldOut(
-        path: String, split: Split, base: BaseModel, tokenizer: Tokenizer
+        path: String, split: Split, mask: LossMask = .all, base: BaseModel, tokenizer: Tokenizer
     ) throws -> Dataset {
         let encoder = try ExampleEncoder(
             gguf: base.file, tokenizer: tokenizer, maximumLength: .max,
-            contextLength: base.configuration.contextLength, asksQuestions: true)
+            contextLength: base.configuration.contextLength, mask: mask, asksQuestions: true)
         guard let file = try Location(path: path).path(of: split) else {
             throw TrainingDataError("\(path): there is no \(split.rawValue) split")
         }

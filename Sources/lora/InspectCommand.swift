@@ -15,7 +15,8 @@ struct InspectCommand: ParsableCommand {
               lora inspect adapters/smart-home.lora
             """)
 
-    @Argument(help: "A GGUF file, a .lora file, a PEFT directory, a JSONL file or a directory of them.")
+    @Argument(
+        help: "A GGUF or .lora file, a PEFT directory, a JSONL file, or a directory of JSONL files or of checkpoints.")
     var file: String
 
     @Flag(help: "Print one JSON object.")
@@ -49,7 +50,9 @@ struct Inspection {
         }
         let magic = try Self.head(path)
         if magic.starts(with: "GGUF".utf8) {
-            facts = try Self.base(path)
+            let file = try GGUFFile(path: path)
+            let isAdapter = file.metadata["general.type"]?.stringValue == "adapter"
+            facts = isAdapter ? Self.adapter(file) : try Self.base(file)
         } else if magic.starts(with: "PK".utf8) {
             facts = try Self.adapter(path)
         } else if Self.beginsWithRow(magic) {
@@ -70,10 +73,10 @@ struct Inspection {
         return head.first { !blank.contains($0) } == UInt8(ascii: "{")
     }
 
-    private static func base(_ path: String) throws -> OrderedDictionary<String, JSONValue> {
-        let file = try GGUFFile(path: path)
+    private static func base(_ file: GGUFFile) throws -> OrderedDictionary<String, JSONValue> {
         let bytes = file.tensors.reduce(0) { $0 + $1.byteCount }
-        let types = Dictionary(grouping: file.tensors, by: \.type).mapValues(\.count).sorted { $0.value > $1.value }
+        let types = Dictionary(grouping: file.tensors) { "\($0.type)" }.mapValues(\.count)
+            .sorted { ($1.value, $0.key) < ($0.value, $1.key) }
         var facts: OrderedDictionary<String, JSONValue> = [
             "kind": .string("base"),
             "name": .string(file.metadata["general.name"]?.stringValue ?? "unnamed"),
@@ -97,6 +100,18 @@ struct Inspection {
         if !merged.isEmpty { facts["merged"] = .array(merged.map { .string($0) }) }
         facts["fingerprint"] = .string(BaseFingerprint.fingerprint(of: file))
         return facts
+    }
+
+    /// An adapter as llama.cpp takes it; what it was trained on and how is not in there.
+    private static func adapter(_ file: GGUFFile) -> OrderedDictionary<String, JSONValue> {
+        [
+            "kind": .string("adapter"),
+            "format": .string("gguf"),
+            "architecture": .string(file.metadata["general.architecture"]?.stringValue ?? "unknown"),
+            "alpha": file.metadata["adapter.lora.alpha"]?.floatValue.map { .number(Double($0)) } ?? .null,
+            "tensors": .integer(Int64(file.tensors.count)),
+            "parameters": .integer(Int64(file.tensors.reduce(0) { $0 + $1.count })),
+        ]
     }
 
     private static func adapter(_ path: String) throws -> OrderedDictionary<String, JSONValue> {

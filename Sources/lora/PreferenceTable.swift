@@ -8,9 +8,12 @@ struct PreferenceTable {
     let split: String
     let pairCount: Int
     let beta: Double
-    let base: PairScores
     /// The base's is the first, without a name.
-    let results: [(adapter: String?, scores: PairScores, seconds: Double)]
+    let results: [Result]
+
+    typealias Result = (adapter: String?, scores: PairScores, seconds: Double)
+
+    private var base: PairScores { results[0].scores }
 
     var json: JSONValue {
         let rows = results.map { result -> JSONValue in
@@ -36,7 +39,7 @@ struct PreferenceTable {
     var text: String {
         let name = { (adapter: String?) in adapter ?? "base" }
         let width = max(10, results.map { name($0.adapter).count }.max() ?? 0)
-        let pad = { (text: String) in text.padding(toLength: width, withPad: " ", startingAt: 0) }
+        let pad = { (text: String) in Console.padded(text, to: width) }
         var lines = [pad("model") + "      loss  perplexity   ranking  preference    margin   seconds"]
         for result in results {
             let compared =

@@ -90,10 +90,11 @@ struct TokenizeCommand: ParsableCommand {
 
     private func chatFormat(_ file: GGUFFile, _ tokenizer: Tokenizer) throws -> ChatFormat {
         if let template {
-            let bytes = try MappedFile.contents(path: template)
+            guard let text = String(validating: try MappedFile.contents(path: template), as: UTF8.self) else {
+                throw FormatError("is not UTF-8; convert it first", file: template)
+            }
             do {
-                let source = try ChatTemplate(source: String(decoding: bytes, as: UTF8.self))
-                return ChatFormat(template: source, tokenizer: tokenizer)
+                return ChatFormat(template: try ChatTemplate(source: text), tokenizer: tokenizer)
             } catch let error as TemplateError { throw FormatError(error.description, file: template) }
         }
         guard let format = try ChatFormat(gguf: file, tokenizer: tokenizer) else {

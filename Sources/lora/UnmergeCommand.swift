@@ -31,7 +31,8 @@ struct UnmergeCommand: ParsableCommand {
                     "bytes": .integer(Int64(record.before.size)), "sha256": .string(record.before.digest),
                 ]).serialized())
         } else {
-            Console.print("\(base): took back \(record.names.joined(separator: ", ")); SHA-256 \(record.before.digest)")
+            let names = Console.oneLine(record.names.joined(separator: ", "))
+            Console.print("\(base): took back \(names); SHA-256 \(record.before.digest)")
         }
     }
 }

@@ -74,10 +74,12 @@ struct DataTests {
                 Fixtures.rows(0..<10) + Fixtures.rows(3..<6) + long
                     + "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}]}")
             try data.appending(path: "valid.jsonl").write(Fixtures.rows(8..<15))
+            try data.appending(path: "test.jsonl").write(Fixtures.rows(9..<20))
             let output = try lora(
                 arguments(data.path, directory.appending(path: "x.lora"), ["--dry-run", "--max-length", "200"]))
             for part in [
-                "14 examples, 1 skipped", "7 examples", "3 in the training data; 2 of the validation examples",
+                "14 examples, 1 skipped", "7 examples",
+                "3 in the training data; 2 of the validation examples and 1 of the test examples are trained on",
                 "tokens/s", "#####", "of buffers",
             ] { #expect(output.text.contains(part), "\(part): \(output.text)") }
             #expect(output.errors.contains("1 row without an answer"))

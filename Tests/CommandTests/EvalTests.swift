@@ -1,5 +1,6 @@
 import Foundation
 import LoRAFormats
+import TestSupport
 import Testing
 
 @Suite("lora eval")
@@ -50,6 +51,17 @@ struct EvalTests {
         #expect(text.contains("28 cats"), "\(text)")
     }
 
+    @Test("A name of several code units a letter is there whole")
+    func names() throws {
+        try withDirectory { directory in
+            let path = directory.appending(path: "e\u{301} 👩‍👩‍👧‍👦.lora").path
+            try FileManager.default.copyItem(atPath: Fixtures.trainedAdapter(), toPath: path)
+            let output = try lora(arguments(["--adapter", path, "--metrics", "loss", "--limit", "1", "--quiet"]))
+            let lines = output.text.split(separator: "\n")
+            #expect(lines.contains { $0.hasPrefix(path + " ") }, "\(output.text)")
+        }
+    }
+
     @Test("--metrics, --limit and --split are obeyed")
     func options() throws {
         let loss = try json(lora(arguments(["--metrics", "loss", "--limit", "2", "--json", "--quiet"])))
@@ -60,6 +72,73 @@ struct EvalTests {
         #expect(match["examples"]?.intValue == 4)
         #expect(match["results"]?.arrayValue?.first?["loss"] == .null)
         #expect(match["results"]?.arrayValue?.first?["perplexity"] == .null)
+    }
+
+    @Test("--mask last has a loss of a conversation's last answer alone")
+    func mask() throws {
+        try withDirectory { directory in
+            let file = directory.appending(path: "rows.jsonl")
+            let turns = ["one", "two"].map {
+                "{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"\($0)\"}"
+            }
+            try file.write("{\"messages\":[\(turns.joined(separator: ","))]}\n")
+            let supervised = { (more: [String]) in
+                let output = try lora(
+                    ["eval", "--base", Fixtures.tinyBase(), "--data", file.path, "--json", "--quiet"] + more)
+                return try #require(json(output)["supervised_tokens"]?.intValue)
+            }
+            let last = try supervised(["--mask", "last"])
+            #expect(last >= "two".count)
+            #expect(try supervised([]) == 2 * last)
+            #expect(try supervised(["--mask", "all"]) == 2 * last)
+        }
+    }
+
+    @Test("--limit counts rows: exact match asks about those that have the loss")
+    func limit() throws {
+        try withDirectory { directory in
+            let (base, file) = (directory.path + "/base.bin", directory.appending(path: "rows.jsonl"))
+            var tiny = TinyBase(seed: 1)
+            tiny.template = TinyBase.template.replacing("m['content']", with: "(m['content'] or 'call')")
+            try tiny.write(to: base)
+            // An answer that calls a tool has no text to compare with.
+            let call = """
+                {"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":\
+                [{"type":"function","function":{"name":"f","arguments":{}}}]}]}
+
+                """
+            try file.write(call + Fixtures.rows(0..<3))
+            let result = { (limit: String) in
+                let output = try lora(["eval", "--base", base, "--data", file.path, "--limit", limit, "--json"])
+                return try #require(json(output)["results"]?.arrayValue?.first)
+            }
+            #expect(try result("1")["exact_match"] == .null)
+            #expect(try result("1")["prompt_tokens"]?.intValue == 0)
+            #expect(try result("2")["exact_match"]?.doubleValue != nil)
+        }
+    }
+
+    @Test("What rows and answers hold cannot steer a terminal")
+    func controlCharacters() throws {
+        try withDirectory { directory in
+            let file = directory.appending(path: "rows.jsonl")
+            try file.write(Fixtures.row(question: "a\u{1B}[2Jb\r\nc", answer: "\u{1B}]0;x\u{7}yes") + "\n")
+            let text = try lora([
+                "eval", "--base", Fixtures.tinyBase(), "--data", file.path, "--show", "1", "--quiet",
+            ]).text
+            #expect(text.contains(" [2Jb ⏎c") && text.contains(" ]0;x yes"), "\(text)")
+            #expect(!text.unicodeScalars.contains { $0.properties.generalCategory == .control && $0 != "\n" })
+        }
+    }
+
+    @Test("An adapter that is not there is told before the data is read")
+    func missingAdapter() throws {
+        try withDirectory { directory in
+            let adapter = directory.path + "/none.lora"
+            try refusal(
+                ["eval", "--base", Fixtures.tinyBase(), "--data", directory.path, "--adapter", adapter],
+                naming: [adapter])
+        }
     }
 
     @Test("A split that is not there is an error")

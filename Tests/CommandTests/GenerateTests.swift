@@ -112,8 +112,15 @@ struct GenerateTests {
         if object["completion_tokens"]?.intValue == 2 { #expect(object["finish_reason"]?.stringValue == "length") }
     }
 
-    @Test("A prompt that is not UTF-8 is refused")
+    @Test("A prompt or a template that is not UTF-8 is refused")
     func notUnicode() throws {
+        try withDirectory { directory in
+            let file = directory.appending(path: "t.jinja")
+            try file.write([0x61, 0xFF])
+            try refusal(
+                ["tokenize", "--base", Fixtures.tinyBase(), "--messages", "m.json", "--template", file.path],
+                naming: [file.path, "not UTF-8"])
+        }
         try refusal(
             ["generate", "--base", Fixtures.tinyBase(), "--prompt", "-"], input: [0x61, 0xFF],
             naming: ["standard input", "not UTF-8"])

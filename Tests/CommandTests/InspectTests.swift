@@ -22,6 +22,21 @@ struct InspectTests {
         }
     }
 
+    @Test("An adapter for llama.cpp, a GGUF file like a base, is told to be one")
+    func adapterInGGUF() throws {
+        try withDirectory { directory in
+            let file = directory.path + "/x.gguf"
+            try lora([
+                "export", Fixtures.trainedAdapter(), "--base", Fixtures.tinyBase(), "--format", "gguf", "--output",
+                file,
+            ])
+            let facts = try json(lora(["inspect", file, "--json"]))
+            #expect(facts["kind"]?.stringValue == "adapter" && facts["format"]?.stringValue == "gguf")
+            #expect(facts["alpha"]?.doubleValue == 16)
+            #expect(try facts["tensors"]?.intValue == Fixtures.trainedParts().tensors.tensors.count)
+        }
+    }
+
     @Test("The adapter's base is the base's fingerprint")
     func fingerprint() throws {
         let base = try json(lora(["inspect", Fixtures.tinyBase(), "--json"]))

@@ -169,7 +169,8 @@ struct PreferenceTests {
             let range = try json(
                 lora(
                     arguments(data, file, "dpo", ["--find-lr", "--quiet"], steps: 12)))
-            #expect(range.objectValue != nil)
+            let points = try #require(range["points"]?.arrayValue)
+            #expect(abs(try #require(points.first?["loss"]?.doubleValue) - 0.693147) < 1e-5)
         }
     }
 

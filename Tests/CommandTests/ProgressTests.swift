@@ -20,6 +20,16 @@ struct ProgressTests {
         }
     }
 
+    @Test(
+        "The default output is called after the data, whose directory may have a dot in its name",
+        arguments: [
+            ("datasets/smart-home", "smart-home"), ("datasets/icd-10.2/", "icd-10.2"), ("a/rows.jsonl", "rows"),
+            ("rows.v2.json", "rows.v2"),
+        ])
+    func outputName(_ data: String, _ name: String) {
+        #expect(TrainCommand.name(ofData: data) == name)
+    }
+
     @Test("The command to resume is one that a shell reads back")
     func resumeCommand() {
         let arguments = ["lora", "train", "--data", "my data", "--resume=old", "--checkpoints", "c", "--log", "it's"]

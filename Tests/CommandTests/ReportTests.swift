@@ -35,6 +35,23 @@ struct ReportTests {
         }
     }
 
+    @Test("Of pairs the chosen answers are what is expected, each once")
+    func pairs() throws {
+        try withDirectory { directory in
+            let data = directory.appending(path: "pairs.jsonl")
+            let rows = (0..<6).map { "{\"prompt\":\"\($0)?\",\"chosen\":\"yes \($0)\",\"rejected\":\"no\"}\n" }
+            try data.write(rows.joined())
+            let file = directory.appending(path: "report.html")
+            let more = ["--objective", "dpo", "--report", file.path, "--quiet"]
+            try lora(train(directory, more, data: data.path, steps: 2))
+            let page = String(decoding: try file.bytes(), as: UTF8.self)
+            let expected = page.components(separatedBy: "<dt>expected</dt><dd dir=\"auto\">").dropFirst().map {
+                String($0.prefix { $0 != "<" })
+            }
+            #expect(expected == ["yes 0", "yes 1", "yes 2", "yes 3", "yes 4"])
+        }
+    }
+
     @Test("Hostile rows are text on the page")
     func hostile() throws {
         try withDirectory { directory in

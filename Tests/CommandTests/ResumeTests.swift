@@ -75,6 +75,22 @@ struct ResumeTests {
         return output.path + ".checkpoints"
     }
 
+    @Test("A terminal that goes away leaves a checkpoint; under nohup the run goes on")
+    func hangUp() throws {
+        try withDirectory { directory in
+            let output = directory.appending(path: "x.lora")
+            let ended = try run(Self.arguments(output, steps: 100_000), signal: SIGHUP) { $0.contains("step 1/") }
+            #expect(ended.status == 130, "\(ended.errors)")
+            #expect(try names(in: URL(filePath: output.path + ".checkpoints")).contains { $0.hasPrefix("step-") })
+
+            let other = directory.appending(path: "y.lora")
+            signal(SIGHUP, SIG_IGN)
+            defer { signal(SIGHUP, SIG_DFL) }
+            let finished = try run(Self.arguments(other, steps: 40), signal: SIGHUP) { $0.contains("step 1/") }
+            #expect(finished.status == 0, "\(finished.errors)")
+        }
+    }
+
     @Test("A checkpoint of another run is refused, with everything that differs in one line")
     func otherRun() throws {
         try withDirectory { directory in
@@ -151,7 +167,22 @@ struct ResumeTests {
         }
     }
 
-    @Test("A second Ctrl-C ends at once, and the first is heard during a validation")
+    @Test("A second Ctrl-C ends at once, without a checkpoint")
+    func secondInterruption() throws {
+        try withDirectory { directory in
+            let output = directory.appending(path: "x.lora")
+            var isSent = false
+            let ended = try Program.run(TrainTests.arguments(output, steps: 100_000)) { child, printed in
+                guard !isSent, printed().contains("step 1/") else { return }
+                // While it is stopped it cannot write what the first one asks for.
+                isSent = [SIGSTOP, SIGINT, SIGTERM, SIGCONT].allSatisfy { kill(child, $0) == 0 }
+            }
+            #expect([128 + SIGINT, 128 + SIGTERM].contains(ended.status), "\(ended.errors)")
+            #expect(!ended.errors.contains("interrupted after"), "\(ended.errors)")
+        }
+    }
+
+    @Test("Ctrl-C is heard during a validation")
     func interruptedValidation() throws {
         try withDirectory { directory in
             let output = directory.appending(path: "x.lora")

@@ -130,6 +130,11 @@ struct RunTests {
             ]
             try refusal(arguments + ["--log", data.path], naming: ["training data itself", "--log"])
             try refusal(arguments + ["--log", output], naming: ["--output as well", "--log"])
+            // The same place in other words, when nothing is there yet.
+            try refusal(arguments + ["--log", directory.path + "/./x.lora"], naming: ["--output as well", "--log"])
+            try refusal(arguments + ["--checkpoints", output], naming: ["--output as well", "--checkpoints"])
+            let page = directory.path + "/page.html"
+            try refusal(arguments + ["--log", page, "--report", page], naming: ["--log as well", "--report"])
             try refusal(arguments + ["--log", directory.path + "/none/run.jsonl"], naming: ["none/run.jsonl"])
             #expect(try data.bytes() == before)
             #expect(try names(in: directory) == ["rows.jsonl"])

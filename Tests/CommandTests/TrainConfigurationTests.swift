@@ -86,8 +86,7 @@ struct TrainConfigurationTests {
             ("steps: 1\nepochs: 1", ["line", "--epochs and --steps exclude each other"]),
             ("config: other.yaml", ["line 1", "'config' is no option"]),
             ("- rank", ["line 1", "expected options"]),
-            // The line that the mapping begins on is what the parser tells.
-            ("rank: 1\nrank: 2", ["line 1", "'rank' is there twice"]),
+            ("seed: 1\nrank: 1\nalpha: 2\nrank: 2", ["line 2", "'rank' is there twice"]),
             ("rank: \"1", ["line", "not YAML"]),
         ] as [(String, [String])])
     func wrong(_ yaml: String, _ parts: [String]) throws {
@@ -106,6 +105,10 @@ struct TrainConfigurationTests {
             let output = try Program.run(arguments(directory, "steps: 2", ["--rank", "0"]))
             #expect(output.status == 64)
             #expect(output.errors.contains("--rank must be") && !output.errors.contains("train.yaml"))
+            // The parser proposes --steps, which is in the file.
+            let misspelt = try Program.run(arguments(directory, "steps: 2", ["--stepz=3"]))
+            #expect(misspelt.status == 64)
+            #expect(misspelt.errors.contains("--stepz") && !misspelt.errors.contains("line 1"), "\(misspelt.errors)")
         }
     }
 }

@@ -305,8 +305,11 @@ struct TrainTests {
     func memory() throws {
         try withDirectory { directory in
             let file = directory.appending(path: "x.lora")
-            try refusal(
-                Self.arguments(file, ["--max-memory", "1KiB"]), naming: ["MiB", "--max-memory allows 1024 bytes"])
+            for more in [[], ["--dry-run"], ["--find-lr"]] {
+                try refusal(
+                    Self.arguments(file, ["--max-memory", "1KiB"] + more),
+                    naming: ["MiB", "--max-memory allows 1024 bytes"])
+            }
             #expect(try names(in: directory).isEmpty)
         }
     }

@@ -3,8 +3,11 @@ import Testing
 
 @Suite("Usage")
 struct UsageTests {
-    @Test(
-        "--help tells defaults and shows an example", arguments: ["train", "eval", "generate", "inspect", "tokenize"])
+    static let commands = [
+        "train", "eval", "generate", "inspect", "tokenize", "import", "export", "merge", "unmerge", "serve-adapter",
+    ]
+
+    @Test("--help tells defaults and shows an example", arguments: commands)
     func help(_ command: String) throws {
         for arguments in [[command, "--help"], ["help", command]] {
             let output = try lora(arguments)
@@ -33,9 +36,7 @@ struct UsageTests {
     func root() throws {
         for arguments in [[], ["--help"]] {
             let output = try lora(arguments)
-            for part in ["train", "eval", "generate", "inspect", "tokenize", "Example:"] {
-                #expect(output.text.contains(part))
-            }
+            for part in Self.commands + ["Example:"] { #expect(output.text.contains(part), "\(part)") }
         }
         let version = try lora(["--version"]).text
         #expect(version.split(separator: ".").count == 3 && version.hasSuffix("\n"), "\(version)")
@@ -89,6 +90,8 @@ struct UsageTests {
         ("train --base b --data d --hold-out 1.5", "1.5"), ("train --base b --data d --hold-out=-3", "-3"),
         ("eval --base b --data d --limit 0", "--limit must be"), ("eval --base b --data d --split half", "half"),
         ("eval --base b --data d --metrics speed", "speed"), ("eval --base b --data d --show=-1", "--show must"),
+        ("eval --base b --data d --metrics loss --show 2", "--show needs --metrics exact-match"),
+        ("eval --base b --data d --mask first", "first"), ("eval --base b --data d --beta 0", "--beta must be"),
         ("generate --base b --prompt p --max-tokens 0", "--max-tokens must be"),
         ("generate --base b --prompt p --max-tokens 9223372036854775807", "--max-tokens must be"),
         ("generate --base b --prompt p --temperature=-1", "--temperature must"),
@@ -100,6 +103,11 @@ struct UsageTests {
         ("tokenize --base b", "TEXT or --messages"), ("tokenize --base b t --messages m", "TEXT or --messages"),
         ("tokenize --base b t --text-only", "--text-only goes with"),
         ("tokenize --base b t --template t", "--template goes with"),
+        ("import s", "--output"), ("import s --output o --type q4_0", "q4_0"),
+        ("import s --output o --base b --type f16", "--type is for bases"),
+        ("import s --output o --precision f16", "--precision is for adapters"),
+        ("export x --output o", "--format"), ("export x --output o --format zip", "zip"),
+        ("export x --output o --format peft", "--base"), ("export x --output o --format hf --base b", "--base"),
     ]
 
     @Test("Wrong usage ends with 64, names the culprit and leads to the help", arguments: wrong)

@@ -213,6 +213,9 @@ struct DatasetTests {
             #expect(try whole.path(of: .valid) == nil)
             let error = #expect(throws: TrainingDataError.self) { try whole.path(of: .test) }
             #expect(error?.message.contains("there is no test.jsonl") == true)
+            let valid = directory.appending(path: "valid.jsonl").path
+            try FileManager.default.createSymbolicLink(atPath: valid, withDestinationPath: "nowhere")
+            #expect(try whole.path(of: .valid) == valid, "so that reading it fails")
             let one = try Dataset.Location(path: train.path)
             #expect(try one.path(of: .train) == train.path)
             #expect(try one.path(of: .test) == train.path)

@@ -33,6 +33,13 @@ struct HoldOutTests {
         }
     }
 
+    @Test("Rows that were skipped are told once, with the part that is trained on")
+    func skips() throws {
+        let (train, held) = try dataset(["one text", "", "two texts", "three texts"]).holdingOut(.count(1), seed: 0)
+        #expect(train.skips.withoutAnswer.first.map(\.line) == [2] && train.warnings.count == 1)
+        #expect(held.skips.count == 0 && held.warnings.isEmpty)
+    }
+
     @Test("The seed decides which")
     func seeds() throws {
         let whole = try dataset((0..<50).map { "text \($0)" })

@@ -183,6 +183,15 @@ struct PreferenceObjectiveTests {
                 }
                 #expect(outcome == nil && asked == passes + 1)
             }
+            // Of each batch there is a pass of the reference and one of the model.
+            let batches = PairBatch.packing(
+                Self.pairs, capacity: pass.capacity, learningPrompts: false, sharingPrefix: true)
+            var asked = 0
+            let outcome = objective.evaluate(Self.pairs, pass: pass) {
+                asked += 1
+                return false
+            }
+            #expect(outcome != nil && asked == 2 * batches.count)
         }
     }
 

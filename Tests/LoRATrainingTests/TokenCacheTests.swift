@@ -72,6 +72,17 @@ struct TokenCacheTests {
         }
     }
 
+    @Test("The first time tells how far it is, up to the end; what is kept needs no time")
+    func progress() throws {
+        try withData { data, cache in
+            for expected in [["train.jsonl 1.0"], []] {
+                var told: [String] = []
+                _ = try Dataset(path: data.path, encoder: encoder(), cache: cache) { told.append("\($0) \($1)") }
+                #expect(told == expected)
+            }
+        }
+    }
+
     @Test("The same bytes elsewhere have the same tokens; whatever decides tokens has its own")
     func keys() throws {
         try withData { data, cache in

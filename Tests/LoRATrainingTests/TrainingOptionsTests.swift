@@ -20,7 +20,7 @@ struct TrainingOptionsTests {
         ("checkpointing", { $0.checkpointing = .on }), ("max-memory", { $0.maximumMemory = 1 << 30 }),
         ("seed", { $0.seed = .max }), ("precision", { $0.precision = .f32 }),
         ("eval-every", { $0.evaluationInterval = 9 }), ("keep", { $0.keep = .last }),
-        ("patience", { $0.patience = 9 }),
+        ("patience", { $0.patience = 9 }), ("mask", { $0.mask = .last }), ("hold-out", { $0.holdOut = .count(9) }),
     ]
 
     private let plain = TrainingOptions(basePath: "b", dataPath: "d", outputPath: "o")

@@ -7,15 +7,16 @@ extension Dataset {
     ///   - path: of the source.
     ///   - directory: where the token file is made.
     ///   - target: its path; nil for a file that vanishes with its last use.
+    ///   - progress: told the file's name and the share of it that is done, after each piece.
     /// - Throws: `TrainingDataError` for bad rows; `FormatError` when there is no room, or `source` changes meanwhile.
     static func encode(
         _ source: borrowing OpenFile, path: String, encoder: ExampleEncoder, in directory: String, key: String,
-        keepingAs target: String?
+        keepingAs target: String?, progress: (_ name: String, _ share: Double) -> Void
     ) throws -> TokenFile {
         let name = name(of: path)
         var writer = try TokenFileWriter(directory: directory, mayBeKept: target != nil)
         var errors = ErrorList()
-        var rowCount = 0
+        var (rowCount, byteCount) = (0, 0)
         var form: RowForm?
         var pieces = LinePieces()
         let pool = ThreadPool()
@@ -28,6 +29,8 @@ extension Dataset {
                 rowCount += rows.rowCount
                 if errors.count == 0 { try writer.append(rows) }
             }
+            byteCount += piece.refusedBytes ?? piece.bytes.count
+            progress(name, min(1, Double(byteCount) / Double(source.state.size)))
         }
         guard errors.count == 0 else {
             let more = errors.count > errors.first.count ? "; and \(errors.count - errors.first.count) more" : ""

@@ -38,8 +38,9 @@ extension Dataset {
         let supervised = heldExamples.reduce(0) { $0 + $1.supervisedCount }
         return (
             Dataset(
-                self, selection: train, tokenCount: tokenCount - tokens, supervisedCount: supervisedCount - supervised),
-            Dataset(self, selection: held, tokenCount: tokens, supervisedCount: supervised)
+                self, selection: train, tokenCount: tokenCount - tokens, supervisedCount: supervisedCount - supervised,
+                isHeldOut: false),
+            Dataset(self, selection: held, tokenCount: tokens, supervisedCount: supervised, isHeldOut: true)
         )
     }
 }

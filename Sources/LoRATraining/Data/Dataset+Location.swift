@@ -23,7 +23,9 @@ extension Dataset {
             case .file(let path): return split == .valid ? nil : path
             case .directory(let directory):
                 let path = (directory.hasSuffix("/") ? directory : directory + "/") + "\(split.rawValue).jsonl"
-                if access(path, F_OK) == 0 { return path }
+                var status = stat()
+                // A link to nowhere is a split that cannot be read, not one that is not there.
+                if lstat(path, &status) == 0 { return path }
                 if split == .valid { return nil }
                 throw TrainingDataError(
                     "\(directory): there is no \(split.rawValue).jsonl; a data set is a directory with train.jsonl, "

@@ -19,6 +19,8 @@ public struct Dataset: Sendable {
     public let tokenCount: Int
     /// Supervised positions of all examples.
     public let supervisedCount: Int
+    /// Rows that were left out; none of examples that are held out of others.
+    public let skips: Skips
     /// Why the examples will be read again next time, if they are many.
     private let cacheWarning: String?
     /// Tokens that a row may have, and whether it is the base's context that rows are too long for.
@@ -26,49 +28,58 @@ public struct Dataset: Sendable {
 
     private var file: TokenFile { examples.file }
     public var form: RowForm { file.summary.form }
-    /// Rows that were left out.
-    public var skips: Skips { file.summary.tally.skips }
     /// Rows that the longest example takes in a batch.
     public var longestRows: Int { file.summary.tally.longestRows }
 
     /// Reads and encodes all rows of the JSONL file at `path`, or takes what an earlier run made of the same bytes.
-    /// - Parameter cache: where token files are kept; nil for nowhere.
+    /// - Parameters:
+    ///   - cache: where token files are kept; nil for nowhere.
+    ///   - progress: told now and then, while rows are encoded, the file's name and the share of it that is done.
     /// - Throws: `TrainingDataError` that lists bad lines, or says why the file cannot be read.
-    public init(path: String, encoder: ExampleEncoder, cache: TokenCache? = .standard) throws {
+    public init(
+        path: String, encoder: ExampleEncoder, cache: TokenCache? = .standard,
+        progress: (_ name: String, _ share: Double) -> Void = { _, _ in }
+    ) throws {
         do {
-            try self.init(source: OpenFile(path: path), path: path, encoder: encoder, cache: cache)
+            try self.init(
+                source: OpenFile(path: path), path: path, encoder: encoder, cache: cache, progress: progress)
         } catch let error as FormatError {
             throw TrainingDataError(error.file == nil ? "\(path): \(error)" : String(describing: error))
         }
     }
 
     private init(
-        source: consuming OpenFile, path: String, encoder: ExampleEncoder, cache: TokenCache?
+        source: consuming OpenFile, path: String, encoder: ExampleEncoder, cache: TokenCache?,
+        progress: (String, Double) -> Void
     ) throws {
         self.path = path
         guard source.state.size > 0 else { throw FormatError("the file is empty (0 bytes)", file: path) }
         let cache = cache.flatMap { source.state.size >= $0.smallest ? $0 : nil }
         digest = try cache?.digest(of: source) ?? TokenCache.computeDigest(of: source)
         limit = (encoder.maximumLength, encoder.isLimitedByContext)
-        let made = try Self.tokens(of: source, digest: digest, path: path, encoder: encoder, cache: cache)
+        let made = try Self.tokens(
+            of: source, digest: digest, path: path, encoder: encoder, cache: cache, progress: progress)
         cacheWarning = made.warning
         let tally = made.file.summary.tally
         examples = Examples(file: made.file)
-        (tokenCount, supervisedCount) = (tally.tokens, tally.supervised)
+        (tokenCount, supervisedCount, skips) = (tally.tokens, tally.supervised, tally.skips)
         guard tally.examples > 0 else {
             throw TrainingDataError("\(path): no row is left to use. " + warnings.joined(separator: " "))
         }
     }
 
     /// Those of `whole`'s examples that are at `selection`.
-    init(_ whole: Dataset, selection: [UInt32], tokenCount: Int, supervisedCount: Int) {
-        (path, digest, cacheWarning, limit) = (whole.path, whole.digest, whole.cacheWarning, whole.limit)
+    /// - Parameter isHeldOut: what is to say about the file is then said with the other part.
+    init(_ whole: Dataset, selection: [UInt32], tokenCount: Int, supervisedCount: Int, isHeldOut: Bool) {
+        (path, digest, limit) = (whole.path, whole.digest, whole.limit)
+        (cacheWarning, skips) = isHeldOut ? (nil, Skips()) : (whole.cacheWarning, whole.skips)
         examples = Examples(file: whole.file, selection: selection)
         (self.tokenCount, self.supervisedCount) = (tokenCount, supervisedCount)
     }
 
     private static func tokens(
-        of source: borrowing OpenFile, digest: String, path: String, encoder: ExampleEncoder, cache: TokenCache?
+        of source: borrowing OpenFile, digest: String, path: String, encoder: ExampleEncoder, cache: TokenCache?,
+        progress: (String, Double) -> Void
     ) throws -> (file: TokenFile, warning: String?) {
         var warning: String?
         if let cache, let identity = encoder.identity {
@@ -78,7 +89,7 @@ public struct Dataset: Sendable {
                 try cache.prepare()
                 let file = try encode(
                     source, path: path, encoder: encoder, in: cache.directory, key: key,
-                    keepingAs: cache.path(of: key))
+                    keepingAs: cache.path(of: key), progress: progress)
                 cache.noteWritten(key, file)
                 return (file, nil)
             } catch let error as FormatError {
@@ -87,7 +98,7 @@ public struct Dataset: Sendable {
         }
         let file = try encode(
             source, path: path, encoder: encoder, in: FileManager.default.temporaryDirectory.path, key: "",
-            keepingAs: nil)
+            keepingAs: nil, progress: progress)
         return (file, warning)
     }
 

@@ -53,7 +53,8 @@ public struct TokenCache: Sendable {
         }
     }
 
-    /// What names a token file of data with `digest`.
+    /// What names a token file of data with `digest`. Its number is raised when the program makes other tokens of the same
+    /// rows, or writes them in another way, so that nobody takes what an older one kept.
     static func key(digest: String, encoder identity: String) -> String {
         Digest.hexadecimal(SHA256.hash(data: Data("lora tokens 1\n\(digest)\n\(identity)".utf8)))
     }

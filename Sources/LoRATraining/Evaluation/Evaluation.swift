@@ -11,7 +11,7 @@ public enum Evaluation {
         public var mean: Double { sum / Double(max(supervisedTokens, 1)) }
     }
 
-    /// Examples or questions that are in memory at a time.
+    /// Examples, pairs or questions that are in memory at a time.
     private static let window = 1024
 
     /// The loss of `examples` at their supervised positions.
@@ -26,7 +26,8 @@ public enum Evaluation {
         return Loss(sum: sum, supervisedTokens: supervised)
     }
 
-    private static func forEachWindow<Element>(
+    /// Hands out `elements` in pieces that fit in memory.
+    static func forEachWindow<Element>(
         of elements: some RandomAccessCollection<Element>, _ body: ([Element]) -> Void
     ) {
         var rest = elements[...]
@@ -75,7 +76,8 @@ public enum Evaluation {
         questions.reduce(0) { max($0, tokenizer.encode($1.answer).count) }
     }
 
-    private static func trimmed(_ text: String) -> String {
+    /// `text` without the space around it.
+    static func trimmed(_ text: String) -> String {
         String(text.drop(while: \.isWhitespace).reversed().drop(while: \.isWhitespace).reversed())
     }
 }

@@ -54,12 +54,8 @@ public struct Evaluator {
 
     private func meanLoss(_ adapter: AdapterParameters?) throws -> Double {
         let longest = examples.reduce(1) { max($0, PackedBatch.rowsNeeded(supervised: $1.supervised)) }
-        let none = AdapterLayout(configuration: model.configuration) { _, _ in nil }
         let pass = try TrainingPass(
-            model: model, adapter: adapter ?? AdapterParameters(layout: none), pool: pool,
-            plan: .init(
-                compute: compute, rows: max(longest, TrainingSetup.rowsPerPass), positions: longest + 1,
-                checkpointing: .on))
+            evaluating: model, adapter: adapter, longest: longest, pool: pool, compute: compute)
         return Evaluation.loss(examples, pass: pass).mean
     }
 
@@ -69,5 +65,23 @@ public struct Evaluator {
             positions: Evaluation.positions(questions, tokenizer: tokenizer))
         let resolved = adapter?.resolved(for: model, pool: pool)
         return Evaluation.answers(questions, generator: generator, adapter: resolved, tokenizer: tokenizer)
+    }
+}
+
+extension TrainingPass {
+    /// A pass to evaluate with, which keeps as little as a pass can.
+    /// - Parameters:
+    ///   - adapter: nil for the base alone.
+    ///   - longest: rows of the largest example, or pair.
+    /// - Throws: `FormatError` when the memory cannot be had.
+    convenience init(
+        evaluating model: BaseModel, adapter: AdapterParameters?, longest: Int, pool: ThreadPool, compute: Compute
+    ) throws {
+        let none = AdapterLayout(configuration: model.configuration) { _, _ in nil }
+        try self.init(
+            model: model, adapter: adapter ?? AdapterParameters(layout: none), pool: pool,
+            plan: .init(
+                compute: compute, rows: max(longest, TrainingSetup.rowsPerPass), positions: longest + 1,
+                checkpointing: .on))
     }
 }

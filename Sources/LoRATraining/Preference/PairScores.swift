@@ -9,19 +9,21 @@ public struct PairScores: Sendable {
     /// Scores of `model`, with `adapter` or without.
     /// - Throws: `FormatError` when the memory cannot be had.
     public init(
-        of pairs: [PreferencePair], model: BaseModel, adapter: AdapterParameters?, pool: ThreadPool, compute: Compute
+        of pairs: some RandomAccessCollection<PreferencePair>, model: BaseModel, adapter: AdapterParameters?,
+        pool: ThreadPool, compute: Compute
     ) throws {
         let longest = pairs.reduce(1) { max($0, PairBatch.rows($1)) }
-        let none = AdapterLayout(configuration: model.configuration) { _, _ in nil }
         let pass = try TrainingPass(
-            model: model, adapter: adapter ?? AdapterParameters(layout: none), pool: pool,
-            plan: .init(
-                compute: compute, rows: max(longest, TrainingSetup.rowsPerPass), positions: longest + 1,
-                checkpointing: .on))
-        sums = PairBatch.packing(pairs, capacity: pass.capacity, learningPrompts: false, sharingPrefix: true).flatMap {
-            $0.logProbabilities(pass.losses($0.batch))
+            evaluating: model, adapter: adapter, longest: longest, pool: pool, compute: compute)
+        var (sums, tokens): ([(chosen: Double, rejected: Double)], [(chosen: Int, rejected: Int)]) = ([], [])
+        Evaluation.forEachWindow(of: pairs) { pairs in
+            let batches = PairBatch.packing(
+                pairs, capacity: pass.capacity, learningPrompts: false, sharingPrefix: true)
+            for batch in batches { sums += batch.logProbabilities(pass.losses(batch.batch)) }
+            tokens += pairs.map { ($0.chosen.supervisedCount, $0.rejected.supervisedCount) }
         }
-        tokens = pairs.map { ($0.chosen.supervisedCount, $0.rejected.supervisedCount) }
+        self.sums = sums
+        self.tokens = tokens
     }
 
     /// Loss of the chosen answers, mean per token in nats.

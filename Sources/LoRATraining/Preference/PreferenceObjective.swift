@@ -73,8 +73,9 @@ public final class PreferenceObjective {
         while !rest.isEmpty {
             let batches = packed(Array(rest.prefix(Self.window)), pass, sharingPrefix: true)
             rest = rest.dropFirst(Self.window)
-            if isInterrupted() { return nil }
-            for (batch, reference) in zip(batches, references(batches, pass)) {
+            for batch in batches {
+                if isInterrupted() { return nil }
+                let reference = references([batch], pass)[0]
                 if isInterrupted() { return nil }
                 let losses = pass.losses(batch.batch)
                 totals.add(batch, losses, compare(batch, losses, reference))

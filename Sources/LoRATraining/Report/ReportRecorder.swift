@@ -33,7 +33,6 @@ public final class ReportRecorder: RunRecorder {
 
     private func content(_ summary: TrainingSummary) throws -> ReportContent {
         let file = try AdapterFile.read(path: summary.adapterPath)
-        let examples = (setup.validation ?? setup.dataset).examples
         var data = [SplitStatistics("training", setup.dataset)]
         if let validation = setup.validation { data.append(SplitStatistics("validation", validation)) }
         return ReportContent(
@@ -42,7 +41,15 @@ public final class ReportRecorder: RunRecorder {
             command: command, summary: summary,
             parameterCount: setup.adapter.layout.parameterCount, history: history,
             changes: setup.adapter.changes(of: setup.base, pool: pool), data: data,
-            answers: try AnswerComparison.make(examples, setup: setup, pool: pool),
-            options: ReportContent.options(file.record))
+            answers: try answers(), options: ReportContent.options(file.record))
+    }
+
+    private func answers() throws -> [AnswerComparison] {
+        let asked = setup.validation ?? setup.dataset
+        guard asked.form == .preference else {
+            return try AnswerComparison.make(asked.examples, setup: setup, pool: pool)
+        }
+        // What is expected is the answer that was chosen.
+        return try AnswerComparison.make(asked.pairs.lazy.map(\.chosen), setup: setup, pool: pool)
     }
 }

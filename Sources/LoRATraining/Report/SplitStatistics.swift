@@ -2,18 +2,19 @@
 struct SplitStatistics {
     let name: String
     let path: String
+    /// Rows; a pair of answers is one.
     let examples: Int
     let tokens: Int
     let supervised: Int
     let tooLong: Int
     let nothingSupervised: Int
-    /// Tokens of each example, in bins of equal width.
+    /// Tokens of each text, in bins of equal width.
     let lengths: Histogram
 
     init(_ name: String, _ dataset: Dataset) {
         self.name = name
         path = dataset.path
-        examples = dataset.examples.count
+        examples = dataset.rowCount
         tokens = dataset.tokenCount
         supervised = dataset.supervisedCount
         tooLong = dataset.skips.tooLong.count

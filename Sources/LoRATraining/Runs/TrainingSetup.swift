@@ -19,6 +19,7 @@ public final class TrainingSetup {
     /// Of what the run starts from; nil when it starts from nothing learned.
     let initialAdapterDigest: String?
     public let passPlan: TrainingPass.Plan
+    private let encoder: ExampleEncoder
 
     /// Rows that a pass packs examples into, unless a single example is longer: enough that products run at full speed,
     /// few enough that the tape stays small.
@@ -33,15 +34,18 @@ public final class TrainingSetup {
         options.objective == .dpo ? 24 : 20
     }
 
+    /// - Parameter progress: told now and then, while rows are encoded, the file's name and the share of it that is done.
     /// - Throws: `FormatError`, `TrainingDataError` or `TemplateError` in one line.
-    public init(_ options: TrainingOptions) throws {
+    public init(
+        _ options: TrainingOptions, progress: (_ name: String, _ share: Double) -> Void = { _, _ in }
+    ) throws {
         self.options = options
         base = try BaseModel(path: options.basePath)
         tokenizer = try Tokenizer(gguf: base.file)
-        let encoder = try ExampleEncoder(
+        encoder = try ExampleEncoder(
             gguf: base.file, tokenizer: tokenizer, maximumLength: options.maximumLength,
             contextLength: base.configuration.contextLength, mask: options.mask, asksQuestions: false)
-        (dataset, validation) = try Self.datasets(options, encoder)
+        (dataset, validation) = try Self.datasets(options, encoder, progress)
         try Self.checkValidation(options, hasData: validation != nil)
         for data in [dataset] + (validation.map { [$0] } ?? []) { try data.check(options.objective) }
         plan = try BatchPlan(
@@ -56,7 +60,7 @@ public final class TrainingSetup {
     }
 
     private static func datasets(
-        _ options: TrainingOptions, _ encoder: ExampleEncoder
+        _ options: TrainingOptions, _ encoder: ExampleEncoder, _ progress: (String, Double) -> Void
     ) throws -> (train: Dataset, validation: Dataset?) {
         let location = try Dataset.Location(path: options.dataPath)
         let validation = try location.path(of: .valid)
@@ -64,12 +68,12 @@ public final class TrainingSetup {
             throw TrainingDataError("\(path): is there to validate with; remove it, or leave --hold-out out")
         }
         guard let path = try location.path(of: .train) else { throw TrainingDataError("no train data") }
-        let train = try Dataset(path: path, encoder: encoder)
+        let train = try Dataset(path: path, encoder: encoder, progress: progress)
         if let part = options.holdOut {
             let (rest, held) = try train.holdingOut(part, seed: options.seed)
             return (rest, held)
         }
-        return (train, try validation.map { try Dataset(path: $0, encoder: encoder) })
+        return (train, try validation.map { try Dataset(path: $0, encoder: encoder, progress: progress) })
     }
 
     /// - Throws: `TrainingDataError` for options that need validation data where there is none.
@@ -138,6 +142,14 @@ public final class TrainingSetup {
 }
 
 extension TrainingSetup {
+    /// The data's split to test with, which a run does not touch; nil where there is none beside what is trained on.
+    /// - Throws: `TrainingDataError` when it cannot be read.
+    public func testData() throws -> Dataset? {
+        let location = try Dataset.Location(path: options.dataPath)
+        guard case .directory = location, let path = try? location.path(of: .test) else { return nil }
+        return try Dataset(path: path, encoder: encoder)
+    }
+
     /// Steps from one validation to the next.
     var evaluationInterval: Int { options.evaluationInterval ?? plan.stepsPerEpoch }
     /// Whether the adapter with the lowest validation loss is written, not the last.
@@ -150,8 +162,9 @@ extension TrainingSetup {
     }
 
     /// The adapter's trainer.
-    /// - Throws: `FormatError` when the memory cannot be had.
+    /// - Throws: `FormatError` when the memory cannot be had, or the run needs more than the user allows.
     public func makeTrainer(pool: ThreadPool) throws -> Trainer {
+        try checkMemory(threads: pool.count)
         let pass = try TrainingPass(model: base, adapter: adapter, pool: pool, plan: passPlan)
         return Trainer(
             pass: pass, pool: pool, weightDecay: Float(options.weightDecay),
@@ -160,7 +173,7 @@ extension TrainingSetup {
     }
 
     /// - Throws: `FormatError` when the run needs more memory than the user allows.
-    func checkMemory(threads: Int) throws {
+    private func checkMemory(threads: Int) throws {
         guard let allowed = options.maximumMemory else { return }
         let mapped = base.file.tensors.reduce(0) { $0 + $1.byteCount }
         let buffers = TrainingPass.memory(base.configuration, adapter.layout, passPlan, threads: threads)

@@ -20,7 +20,7 @@ struct DryRun {
             tokens      \(data.tokenCount), of which \(data.supervisedCount) supervised; per example \
             \(lengths.first?.tokens ?? 0) to \(lengths.last?.tokens ?? 0), median \(Self.median(lengths))
             validation  \(setup.validation.map { "\($0.rowCount) examples" } ?? "none")
-            copies      \(copies)
+            copies      \(try copies())
             adapter     \(setup.adapter.layout.parameterCount) parameters in \(setup.adapter.layout.pairs.count) pairs
             steps       \(plan.stepCount) of \(plan.batchSize) examples
             products    \(setup.options.compute.rawValue)
@@ -45,10 +45,12 @@ struct DryRun {
         return 0
     }
 
-    private var copies: String {
+    private func copies() throws -> String {
         let own = "\(setup.dataset.copyCount()) in the training data"
-        guard let validation = setup.validation else { return own }
-        return own + "; \(setup.dataset.count(of: validation)) of the validation examples are trained on"
+        let others = [("validation", setup.validation), ("test", try setup.testData())].compactMap { name, data in
+            data.map { "\(setup.dataset.count(of: $0)) of the \(name) examples" }
+        }
+        return others.isEmpty ? own : "\(own); \(others.joined(separator: " and ")) are trained on"
     }
 
     /// Measured: a step that warms up, then one more if that was short.
@@ -93,7 +95,7 @@ struct LengthHistogram {
         lines = counts.enumerated().map { index, count in
             let lower = (first + index) * size
             let bar = count == 0 ? 0 : max(1, count * Self.width / most)
-            return String(format: "%5d - %-5d %8d  ", lower, lower + size - 1, count)
+            return String(format: "%5ld - %-5ld %8ld  ", lower, lower + size - 1, count)
                 + String(repeating: "#", count: bar)
         }
     }

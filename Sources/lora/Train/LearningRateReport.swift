@@ -43,7 +43,8 @@ struct LearningRateReport {
     private var plot: [String] {
         let losses = result.points.map(\.smoothedLoss)
         guard let first = losses.first, let lowest = losses.min(), losses.count > 1 else { return [] }
-        let top = max(first * 1.05, lowest * 1.05)
+        // Above the lowest, also where every loss is zero.
+        let top = max(first * 1.05, lowest * 1.05, lowest + 1e-6)
         let columns = min(max(width - 12, 20), 72)
         let height = Self.plotHeight
         var grid = [[Character]](repeating: [Character](repeating: " ", count: columns), count: height)

@@ -15,7 +15,9 @@ struct ReportOptions: ParsableArguments {
 
     /// - Throws: `FormatError` when something cannot be written where it shall be.
     func recorders(_ setup: TrainingSetup, pool: ThreadPool) throws -> [any RunRecorder] {
-        let command = ShellCommand.text(["lora"] + CommandLine.arguments.dropFirst())
+        // A run that was resumed ends without its checkpoints; from the start it gives the same.
+        let words = TrainCommand.words(Array(CommandLine.arguments.dropFirst()), without: ["--resume"])
+        let command = ShellCommand.text(["lora"] + words)
         let page = try report.map { try ReportRecorder(path: $0, setup: setup, pool: pool, command: command) }
         let events = try tensorboard.map { try TensorBoardRecorder(directory: $0) }
         let recorders: [(any RunRecorder)?] = [page, events]

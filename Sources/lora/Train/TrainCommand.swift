@@ -34,7 +34,7 @@ struct TrainCommand: ParsableCommand {
     }
 
     func run() throws {
-        let setup = try TrainingSetup(trainingOptions())
+        let setup = try readSetup()
         for warning in setup.dataset.warnings + (setup.validation?.warnings ?? []) {
             Console.note("warning: \(warning)")
         }
@@ -64,6 +64,13 @@ struct TrainCommand: ParsableCommand {
         }
     }
 
+    private func readSetup() throws -> TrainingSetup {
+        let options = try trainingOptions()
+        let encoding = common.quiet ? nil : EncodingProgress()
+        defer { encoding?.close() }
+        return try TrainingSetup(options) { encoding?.show($0, share: $1) }
+    }
+
     /// `--find-lr`: tries rates and writes nothing.
     private func findLearningRate(_ setup: TrainingSetup) throws {
         let pool = common.makePool()
@@ -79,13 +86,19 @@ struct TrainCommand: ParsableCommand {
 
     /// The command line `arguments`, as a shell reads it, going on from `checkpoints`.
     static func commandToResume(_ arguments: [String], checkpoints: String) -> String {
+        (Self.words(arguments, without: ["--resume", "--checkpoints"]) + ["--resume", checkpoints])
+            .map(ShellCommand.quoted).joined(separator: " ")
+    }
+
+    /// A command line without some options and their values.
+    static func words(_ arguments: [String], without options: [String]) -> [String] {
         var words = arguments
-        for name in ["--resume", "--checkpoints"] {
+        for name in options {
             while let index = words.firstIndex(where: { $0 == name || $0.hasPrefix(name + "=") }) {
                 words.removeSubrange(index..<min(index + (words[index] == name ? 2 : 1), words.count))
             }
         }
-        return (words + ["--resume", checkpoints]).map(ShellCommand.quoted).joined(separator: " ")
+        return words
     }
 
     private static func headline(_ run: TrainingRun, threads: Int) -> String {
@@ -173,7 +186,10 @@ extension TrainCommand {
         return options
     }
 
-    private static func name(ofData path: String) -> String {
-        URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent
+    /// The name of a directory may have a dot: `icd-10.1` and `icd-10.2` are two domains.
+    static func name(ofData path: String) -> String {
+        let name = URL(fileURLWithPath: path).lastPathComponent
+        let ending = [".jsonl", ".json"].first(where: name.hasSuffix) ?? ""
+        return String(name.dropLast(ending.count))
     }
 }

@@ -35,6 +35,8 @@ struct TrainConfiguration {
 
     /// Where the file is to blame for the parser's `message`, which names the option; nil when it is not.
     func place(of message: String) -> String? {
+        // Names of the file are checked before; the parser means one of the command line, and proposes another.
+        guard !message.hasPrefix("Unknown option") else { return nil }
         let mentioned = lines.filter { name, _ in
             message.ranges(of: "--\(name)").contains { range in
                 let next = range.upperBound < message.endIndex ? message[range.upperBound] : " "

@@ -85,6 +85,15 @@ struct ReportPartsTests {
         #expect(Histogram([(0, 1), (1_000_000_000, 1)]).counts.count <= 41)
     }
 
+    @Test("A heat map's rows stay apart where cells are empty")
+    func emptyCells() {
+        let map = HeatMap(
+            id: "x", title: "x", caption: "", rows: ["a", "b"], columns: ["0", "1", "2"],
+            values: [[nil, nil, 0.5], [0.25, nil, nil]], columnTicks: [])
+        #expect(map.figure.source.contains("data-values=\"||0.5;0.25||\""))
+        #expect(ReportPage.script.source.contains(#"values.split(";").map(row => row.split("|"))"#))
+    }
+
     @Test("A command line comes back from a shell as it was")
     func command() throws {
         let words = ["lora", "train", "--data", "it's; rm -rf $HOME `x` \"\\", "--output", "ä\nb", "", "~", "--json"]

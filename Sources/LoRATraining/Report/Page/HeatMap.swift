@@ -84,7 +84,7 @@ struct HeatMap {
             aria-describedby="\(id)-caption" data-left="\(at: Self.left)" data-top="\(at: Self.top)" \
             data-width="\(String(cellWidth))" data-height="\(String(cellHeight))" \
             data-rows="\(rows.joined(separator: "|"))" data-columns="\(columns.joined(separator: "|"))" \
-            data-values="\(texts.joined(separator: "||"))">
+            data-values="\(texts.joined(separator: ";"))">
             <rect class="ground" x="\(at: Self.left)" y="\(at: Self.top)" \
             width="\(at: cellWidth * Double(columns.count))" height="\(at: cellHeight * Double(rows.count))"/>
             \(HTML.joined(paths))

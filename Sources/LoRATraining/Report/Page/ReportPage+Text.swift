@@ -57,9 +57,9 @@ extension ReportPage {
             """
         let charts = content.data.enumerated().map { index, split in
             BarChart(
-                id: "lengths-\(index)", title: "Lengths of \(split.name) examples",
-                caption: "Tokens of an example, and how many examples have so many.", histogram: split.lengths,
-                header: (bin: "tokens", count: "examples")
+                id: "lengths-\(index)", title: "Lengths of \(split.name) texts",
+                caption: "Tokens of a text, and how many texts have so many; a pair of answers is two.",
+                histogram: split.lengths, header: (bin: "tokens", count: "texts")
             ).figure
         }
         return section("data", "Data", [table] + charts)
@@ -87,7 +87,7 @@ extension ReportPage {
     }
 
     private func verdict(_ text: String, _ answer: AnswerComparison) -> HTML {
-        let isExact = Self.trimmed(text) == Self.trimmed(answer.expected)
+        let isExact = Evaluation.trimmed(text) == Evaluation.trimmed(answer.expected)
         return isExact ? " <span class=\"exact\">✓ exact</span>" : ""
     }
 
@@ -106,10 +106,6 @@ extension ReportPage {
 
     /// The beginning and the end of a long text.
     private static func shortened(_ text: String) -> String {
-        text.count <= 1200 ? trimmed(text) : trimmed("\(text.prefix(700))\n…\n\(text.suffix(400))")
-    }
-
-    private static func trimmed(_ text: String) -> String {
-        String(text.drop(while: \.isWhitespace).reversed().drop(while: \.isWhitespace).reversed())
+        Evaluation.trimmed(text.count <= 1200 ? text : "\(text.prefix(700))\n…\n\(text.suffix(400))")
     }
 }

@@ -36,7 +36,7 @@ extension ReportPage {
         for (const svg of document.querySelectorAll("svg.heat")) {
           const { left, top, width, height, rows, columns, values } = svg.dataset;
           const [down, across] = [rows.split("|"), columns.split("|")];
-          const cells = values.split("||").map(row => row.split("|"));
+          const cells = values.split(";").map(row => row.split("|"));
           follow(svg, (x, y) => {
             const [column, row] = [Math.floor((x - left) / width), Math.floor((y - top) / height)];
             const value = cells[row]?.[column];
