@@ -22,7 +22,7 @@ SOURCES := Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sourc
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the system libraries (Debian packages)
 	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || printf '%s ' $$p; done); \
@@ -160,6 +160,8 @@ golden: base ## Make the tests' goldens again (needs a Python with torch and fri
 	    Tests/LoRAConversionTests/Goldens/adapters
 	python3 Scripts/mlx_goldens.py Tests/LoRAConversionTests/Goldens/families \
 	    Tests/LoRAConversionTests/Goldens/adapters
+	python3 Scripts/tiny_llama_golden.py Tests/LoRAModelTests/Goldens/tiny_llama.json
+	python3 Scripts/adamw_golden.py $(GOLDENS)/adamw.json
 	python3 Scripts/schedule_golden.py $(GOLDENS)/schedules.json
 	python3 Scripts/rows_golden.py $(BASE) $(GOLDENS)/rows.json
 	python3 Scripts/logits_golden.py $(BASE) datasets/smart-home/train.jsonl $(GOLDENS)/base_logits.json
