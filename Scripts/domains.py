@@ -56,7 +56,7 @@ def train(run):
             lora_json(run.lora, "train", "--base", run.base, "--data", domain.data, "--output", path, *domain.training)
         with zipfile.ZipFile(path) as archive:
             record = json.loads(archive.read("lora.json"))["training"]
-        found[domain.name] = {"options": " ".join(domain.training), "bytes": path.stat().st_size, **record}
+        found[domain.name] = {"arguments": " ".join(domain.training), "bytes": path.stat().st_size, **record}
     return found
 
 
@@ -148,11 +148,11 @@ def print_tables(results):
         for data, losses in results["forgetting"].items():
             print(f"| {data} | {' | '.join(cell(losses.get(model), '.3f') for model in models)} |")
     if "train" in results:
-        print("\n| adapter | options | supervised tokens | steps | validation loss | products | made | file |\n"
-              "| --- | --- | --- | --- | --- | --- | --- | --- |")
+        print("\n| adapter | options | supervised tokens | steps | validation loss | products | file |\n"
+              "| --- | --- | --- | --- | --- | --- | --- |")
         for name, found in results["train"].items():
-            print(f"| {name} | `{found['options']}` | {found['supervised_tokens']:,} | {found['steps']} | "
-                  f"{found['valid_loss']:.3f} | {found['compute']} | {found['date']} | "
+            print(f"| {name} | `{found['arguments']}` | {found['supervised_tokens']:,} | {found['steps']} | "
+                  f"{found['valid_loss']:.3f} | {found['compute']} | "
                   f"{found['bytes'] / 1000:,.0f} KB |")
 
 

@@ -20,9 +20,9 @@ final class RunningSequence {
     private let endIDs: Set<Int32>
     private var sampler: Sampler
     private var text: ReplyText
-    /// Tokens that the cache does not hold yet: of the prompt, then the last one generated.
-    private var pending: ArraySlice<Int32>
-    private var generated = 0
+    /// The prompt and what was generated.
+    private var tokens: [Int32]
+    private var generated: Int { tokens.count - request.prompt.count }
     private var isStarted = false
     private var scoredPrompt: [ScoredToken] = []
     private var promptDecoder: StreamingDecoder
@@ -42,30 +42,31 @@ final class RunningSequence {
         sampler = Sampler(request.sampling)
         text = ReplyText(tokenizer: tokenizer, stops: request.stops)
         promptDecoder = StreamingDecoder(tokenizer: tokenizer, skippingSpecial: false)
-        pending = request.prompt[cache.count...]
+        tokens = request.prompt
         if request.scoresPrompt, let first = request.prompt.first {
             scoredPrompt = [scored(promptToken: first, nil)]
         }
     }
 
-    /// Whether parts of the prompt are still to be read.
-    var isReading: Bool { cache.count < request.prompt.count }
+    /// Whether more is to be read than the token that was generated last.
+    var isReading: Bool { pendingCount > 1 || cache.count < request.prompt.count }
     /// Tokens of the prompt that a pass over expanded matrices reads.
     var expandedCount: Int { InferencePass.expandedTokens(ofPrompt: request.prompt.count) }
     /// Of those, how many are still to be read.
     var expandedRest: Int { max(0, expandedCount - cache.count) }
-    /// Tokens that the next pass may take.
-    var pendingCount: Int { pending.count }
+    /// Tokens that the cache does not hold yet, which the next pass may take.
+    var pendingCount: Int { tokens.count - cache.count }
+    /// Pages that it needs to hold `count` more tokens, beside the prefix that it reads.
+    func ownPages(_ count: Int) -> Int { KeyValueCache.pageCount(positions: cache.count + count) - prefix.count }
 
     /// The next `count` tokens for a pass.
     func chunk(_ count: Int) -> InferencePass.Chunk {
         if !isStarted { posting.reader.yield(.started(cachedTokens: cache.count)) }
         isStarted = true
-        let tokens = Array(pending.prefix(count))
-        pending = pending.dropFirst(count)
+        let (end, adapter) = (cache.count + count, request.adapter?.parameters)
         let wanted: InferencePass.Chunk.Wanted =
-            request.scoresPrompt && isReading ? .all : pending.isEmpty ? .last : .none
-        return .init(cache: cache, tokens: tokens, adapter: request.adapter?.parameters, wanted: wanted)
+            request.scoresPrompt && isReading ? .all : end == tokens.count ? .last : .none
+        return .init(cache: cache, tokens: Array(tokens[cache.count..<end]), adapter: adapter, wanted: wanted)
     }
 
     /// Goes on behind a longer cached prefix; nothing beyond its own may have been read.
@@ -74,7 +75,18 @@ final class RunningSequence {
         reservedPages -= longer.count - prefix.count
         prefix = longer
         cache = KeyValueCache(configuration: configuration, prefix: longer.map(\.page))
-        pending = request.prompt[cache.count...]
+    }
+
+    /// Gives up what its cache holds. It is read again, to the same bits: which way a token takes depends on its place.
+    func pause() {
+        (prefix, reservedPages, leader) = ([], 0, nil)
+        cache = KeyValueCache(configuration: configuration)
+    }
+
+    /// Goes on behind a cached prefix after `pause`.
+    func resume(_ prefix: [PrefixCache.Node], reservedPages: Int) {
+        (self.prefix, self.reservedPages) = (prefix, reservedPages)
+        cache = KeyValueCache(configuration: configuration, prefix: prefix.map(\.page))
     }
 
     /// Takes the logits (V) that follow the token at `position`.
@@ -85,8 +97,7 @@ final class RunningSequence {
         if position + 1 == request.prompt.count, request.scoresPrompt { posting.reader.yield(.prompt(scoredPrompt)) }
         guard generated < request.maximumTokens else { return finish(.length) }
         let token = sampler.next(logits)
-        generated += 1
-        pending = [token]
+        tokens.append(token)
         if endIDs.contains(token) { return finish(.stop) }
         let piece = text.append(token, score: score(logits, token))
         emit(piece)

@@ -20,12 +20,18 @@ final class Scheduler {
     private var reading: [Owner] = []
     private let guardian: MapGuardian
     private let prefixes = PrefixCache()
+    /// In the order in which they came.
     private var running: [RunningSequence] = []
+    /// Those that gave up their pages for older ones, in the same order; all are younger than those that run.
+    private var paused: [RunningSequence] = []
     /// Taken from the queue, waiting for pages.
     private var candidate: RequestBoard.Posting?
     /// Pages of keys and values that all may take together, and those set aside for running sequences.
     private let pageLimit: Int
     private var reservedPages = 0
+
+    /// Tokens of an answer for which pages are set aside before it begins; for more, they are when it comes to them.
+    private static let answerTokens = 4 * KeyValueCache.pageLength
 
     /// Seconds that a row of prompts took lately in one block.
     private var secondsPerRow = 1e-5
@@ -62,7 +68,9 @@ final class Scheduler {
 
     /// Works until the board is closed.
     func run() {
-        while case .goOn(let withdrawn) = board.awaitNews(isBusy: !running.isEmpty || candidate != nil) {
+        while case .goOn(let withdrawn) = board.awaitNews(
+            isBusy: !running.isEmpty || !paused.isEmpty || candidate != nil)
+        {
             drop(withdrawn)
             if let change = guardian.change { return fail(change) }
             admit()
@@ -75,7 +83,10 @@ final class Scheduler {
     // MARK: Coming and going
 
     private func admit() {
-        while running.count < limits.sequences, let posting = candidate ?? board.take() {
+        while running.count < limits.sequences, let sequence = paused.first, resume(sequence) {
+            running.append(paused.removeFirst())
+        }
+        while paused.isEmpty, running.count < limits.sequences, let posting = candidate ?? board.take() {
             candidate = posting
             guard let sequence = start(posting) else { return }
             candidate = nil
@@ -83,20 +94,73 @@ final class Scheduler {
         }
     }
 
-    /// nil where there are no pages for all that the request may need: once it runs, it never waits for memory.
+    /// nil where there are no pages for the prompt and the beginning of the answer.
     private func start(_ posting: RequestBoard.Posting) -> RunningSequence? {
-        let request = posting.request
-        let prefix = request.scoresPrompt ? [] : prefixes.acquire(root(request), request.prompt)
-        let pages = KeyValueCache.pageCount(positions: request.prompt.count + request.maximumTokens) - prefix.count
-        guard reservedPages + prefixes.usedPageCount + pages <= pageLimit else {
-            prefixes.release(prefix)
-            return nil
-        }
-        reservedPages += pages
+        guard let (prefix, pages) = reserve(posting.request, tokens: posting.request.prompt.count) else { return nil }
         let sequence = RunningSequence(
             posting, configuration: model.configuration, prefix: prefix, reservedPages: pages, tokenizer: tokenizer)
         sequence.leader = leader(of: sequence, among: running[...])
         return sequence
+    }
+
+    private func resume(_ sequence: RunningSequence) -> Bool {
+        guard let (prefix, pages) = reserve(sequence.request, tokens: sequence.pendingCount) else { return false }
+        sequence.resume(prefix, reservedPages: pages)
+        return true
+    }
+
+    /// Sets pages aside for a sequence that holds none, with `tokens` to be read.
+    private func reserve(
+        _ request: GenerationRequest, tokens: Int
+    ) -> (prefix: [PrefixCache.Node], pages: Int)? {
+        let prefix = request.scoresPrompt ? [] : prefixes.acquire(root(request), request.prompt)
+        let most = request.prompt.count + request.maximumTokens
+        // Scores of a prompt are given once, so that such a request is never read again.
+        let positions = request.scoresPrompt ? most : min(most, tokens + Self.answerTokens)
+        let pages = KeyValueCache.pageCount(positions: positions) - prefix.count
+        // Those that run are to go on for a while before one has to pause.
+        let growth = running.count * KeyValueCache.pageCount(positions: Self.answerTokens)
+        guard reservedPages + prefixes.usedPageCount + pages + growth <= pageLimit else {
+            prefixes.release(prefix)
+            return nil
+        }
+        reservedPages += pages
+        return (prefix, pages)
+    }
+
+    /// Sets aside what the next token of an answer needs, at the expense of younger ones; the youngest pauses itself.
+    /// - Returns: whether there is room for the token.
+    private func reserveNext(_ sequence: RunningSequence) -> Bool {
+        let missing = sequence.ownPages(1) - sequence.reservedPages
+        guard missing > 0 else { return true }
+        while reservedPages + prefixes.usedPageCount + missing > pageLimit {
+            let younger = running.drop { $0 !== sequence }.dropFirst().filter { !$0.isDone }
+            guard let youngest = younger.last(where: isPausable) else {
+                // Those in a pass can be paused after it.
+                if younger.isEmpty, isPausable(sequence) { pause(sequence) }
+                return false
+            }
+            pause(youngest)
+        }
+        sequence.reservedPages += missing
+        reservedPages += missing
+        return true
+    }
+
+    private func isPausable(_ sequence: RunningSequence) -> Bool {
+        !sequence.request.scoresPrompt && !reading.contains { $0.sequence === sequence }
+    }
+
+    private func pause(_ sequence: RunningSequence) {
+        release(sequence)
+        sequence.pause()
+        running.removeAll { $0 === sequence }
+        paused.insert(sequence, at: 0)
+    }
+
+    private func release(_ sequence: RunningSequence) {
+        prefixes.release(sequence.prefix)
+        reservedPages -= sequence.reservedPages
     }
 
     /// The one of `others` that is reading most of what `sequence` begins with and has not: answers to one prompt read it
@@ -134,7 +198,7 @@ final class Scheduler {
 
     /// Ends what nobody reads any more.
     private func drop(_ withdrawn: Set<Int>) {
-        for sequence in running where withdrawn.contains(sequence.posting.number) { sequence.abandon() }
+        for sequence in running + paused where withdrawn.contains(sequence.posting.number) { sequence.abandon() }
         retire()
         guard let posting = candidate, withdrawn.contains(posting.number) else { return }
         posting.reader.finish()
@@ -147,18 +211,18 @@ final class Scheduler {
     }
 
     private func retire() {
-        for sequence in running where sequence.isDone {
-            prefixes.release(sequence.prefix)
-            reservedPages -= sequence.reservedPages
+        for sequence in running + paused where sequence.isDone {
+            release(sequence)
             board.end(sequence.posting.number, seconds: (ContinuousClock.now - sequence.start) / .seconds(1))
         }
         running.removeAll(where: \.isDone)
+        paused.removeAll(where: \.isDone)
     }
 
     /// Ends everything; nil for a reason that callers know.
     private func fail(_ reason: String?) {
         let refusal = reason.map { InferenceEngine.Refusal.failed($0) } ?? .draining
-        for sequence in running { sequence.fail(refusal) }
+        for sequence in running + paused { sequence.fail(refusal) }
         retire()
         candidate?.reader.finish(throwing: refusal)
         candidate.map { board.end($0.number, seconds: 0) }
@@ -169,7 +233,12 @@ final class Scheduler {
 
     private func step() {
         let begin = ContinuousClock.now
-        let ready = running.enumerated().filter { !waits($1, at: $0) }.map(\.element)
+        let awake = running.enumerated().filter { !waits($1, at: $0) }.map(\.element)
+        let ready = awake.filter { sequence in
+            // One before it may have taken its pages.
+            guard !paused.contains(where: { $0 === sequence }) else { return false }
+            return sequence.isReading || reserveNext(sequence)
+        }
         let isAnswering = write(ready.filter { $0.expandedRest == 0 })
         let seconds = (ContinuousClock.now - begin) / .seconds(1)
         read(

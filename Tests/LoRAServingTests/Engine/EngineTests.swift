@@ -157,15 +157,58 @@ struct EngineTests {
     @Test("Pages that a request might need but does not write drive no prefix out")
     func unwrittenPages() async throws {
         let base = try TestBase.tiny()
-        let bytes = 20 * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let bytes = 10 * KeyValueCache.pageBytes(configuration: base.model.configuration)
         let ends = Dictionary(uniqueKeysWithValues: base.tokenizer.endIDs.map { ($0, Float(1000)) })
         try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
             let prompt = Self.prompt(97, seed: 1)
             _ = try await engine.answer(Self.request(prompt, maximumTokens: 4))
-            // 16 of the 20 pages, of which it writes one.
-            let short = GenerationRequest(prompt: [5], maximumTokens: 250, sampling: .init(logitBias: ends))
+            // 5 of the 10 pages, of which it writes one.
+            let short = GenerationRequest(prompt: [5], maximumTokens: 150, sampling: .init(logitBias: ends))
             #expect(try await engine.answer(short).completionTokens == 1)
             #expect(try await engine.answer(Self.request(prompt, maximumTokens: 4)).cachedTokens == 96)
+        }
+    }
+
+    @Test("Answers that outgrow the memory together pause and go on, with the bits that they have alone")
+    func pauses() async throws {
+        let lock = try await VariantLock.sharedWhenFree()
+        defer { lock.release() }
+        let base = try TestBase.tiny()
+        let bytes = 20 * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let endless = Dictionary(uniqueKeysWithValues: base.tokenizer.endIDs.map { ($0, Float(-100)) })
+        let requests = [70, 20, 33, 90, 17].enumerated().map { index, length in
+            GenerationRequest(
+                prompt: Self.prompt(length, seed: UInt64(index)), maximumTokens: 150,
+                sampling: .init(temperature: 0.8, logitBias: endless, seed: UInt64(index)),
+                alternatives: 2)
+        }
+        var alone: [Answer] = []
+        for request in requests {
+            alone.append(try await base.withEngine({ $0.cacheBytes = bytes }) { try await $0.answer(request) })
+        }
+        try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
+            let start = ContinuousClock.now
+            @Sendable func run(_ request: GenerationRequest) async throws -> (begin: Duration, end: Duration) {
+                var begin = Duration.zero
+                for try await event in try engine.generate(request) {
+                    if case .started = event { begin = ContinuousClock.now - start }
+                }
+                return (begin, ContinuousClock.now - start)
+            }
+            // Both begin before one ends, and need 25 of the 20 pages.
+            async let first = run(requests[0])
+            async let second = run(requests[1])
+            let (one, other) = try await (first, second)
+            #expect(max(one.begin, other.begin) < min(one.end, other.end))
+
+            let answers = try await engine.answers(requests)
+            for (index, pair) in zip(answers, alone).enumerated() {
+                #expect(pair.0.completionTokens == 150)
+                #expect(pair.0.says(pair.1), "request \(index): \(pair.0.text) for \(pair.1.text)")
+            }
+            // Nothing stays set aside.
+            #expect(try await engine.answer(requests[3]).says(alone[3]))
+            #expect(engine.load.running == 0)
         }
     }
 
