@@ -3,7 +3,7 @@
 
     python3 Scripts/domains_growth.py .build/release/lora models/base.bin [--rows N]
 
-Each run sees its rows once. Rank and targets are compared on 1,000 rows; the adapter of all rows is the one that
+Each run sees its rows once. Rank and targets are compared on 500 rows; the adapter of all rows is the one that
 `make domains` made. Accuracy is of the test split's first N rows (all). The results are kept in
 .build/domains-growth.json.
 """
@@ -19,8 +19,8 @@ DATA = Path("datasets/medical-coding")
 RESULTS = Path(".build/domains-growth.json")
 ALL_ROWS = ("all-linear", 8, 3000)
 # (targets, rank, rows); alpha is twice the rank, as in the domain's own settings.
-RUNS = [("all-linear", 8, 250), ("all-linear", 8, 1000), ("all-linear", 2, 1000), ("all-linear", 32, 1000),
-        ("attention", 2, 1000), ("attention", 8, 1000), ("attention", 32, 1000)]
+RUNS = [("all-linear", 8, 250), ("all-linear", 8, 500), ("all-linear", 8, 1000), ("all-linear", 2, 500),
+        ("all-linear", 32, 500), ("attention", 2, 500), ("attention", 8, 500), ("attention", 32, 500)]
 
 
 def data_with(rows, folder):
