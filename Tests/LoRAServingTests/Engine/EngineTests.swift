@@ -174,7 +174,7 @@ struct EngineTests {
         let lock = try await VariantLock.sharedWhenFree()
         defer { lock.release() }
         let base = try TestBase.tiny()
-        let bytes = 20 * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let bytes = 22 * KeyValueCache.pageBytes(configuration: base.model.configuration)
         let endless = Dictionary(uniqueKeysWithValues: base.tokenizer.endIDs.map { ($0, Float(-100)) })
         let requests = [70, 20, 33, 90, 17].enumerated().map { index, length in
             GenerationRequest(
@@ -188,16 +188,19 @@ struct EngineTests {
         }
         try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
             let start = ContinuousClock.now
-            @Sendable func run(_ request: GenerationRequest) async throws -> (begin: Duration, end: Duration) {
+            @Sendable func read(
+                _ stream: AsyncThrowingStream<GenerationEvent, any Error>
+            ) async throws -> (begin: Duration, end: Duration) {
                 var begin = Duration.zero
-                for try await event in try engine.generate(request) {
+                for try await event in stream {
                     if case .started = event { begin = ContinuousClock.now - start }
                 }
                 return (begin, ContinuousClock.now - start)
             }
-            // Both begin before one ends, and need 25 of the 20 pages.
-            async let first = run(requests[0])
-            async let second = run(requests[1])
+            // Both begin before one ends, and need 25 of the 22 pages.
+            let streams = (try engine.generate(requests[0]), try engine.generate(requests[1]))
+            async let first = read(streams.0)
+            async let second = read(streams.1)
             let (one, other) = try await (first, second)
             #expect(max(one.begin, other.begin) < min(one.end, other.end))
 
