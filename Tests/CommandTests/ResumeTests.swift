@@ -86,8 +86,13 @@ struct ResumeTests {
             let other = directory.appending(path: "y.lora")
             signal(SIGHUP, SIG_IGN)
             defer { signal(SIGHUP, SIG_DFL) }
-            let finished = try run(Self.arguments(other, steps: 40), signal: SIGHUP) { $0.contains("step 1/") }
-            #expect(finished.status == 0, "\(finished.errors)")
+            var isSent = false
+            let arguments = try Self.arguments(other, steps: 400)
+            let finished = try Program.run(arguments, environment: Self.date) { child, printed in
+                guard !isSent, printed().contains("step 1/") else { return }
+                isSent = kill(child, SIGHUP) == 0 && !printed().contains("step 400/")
+            }
+            #expect(isSent && finished.status == 0, "\(finished.errors)")
         }
     }
 

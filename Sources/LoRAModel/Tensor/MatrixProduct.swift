@@ -43,6 +43,9 @@ final class MatrixProduct {
 
     static func paddedRows(_ rows: Int) -> Int { ExpandedMatrix.padded(rows, rowMultiple) }
 
+    /// Outputs of a block that `lora_packed_product` reads.
+    private static let ownOutputs = 16
+
     /// f32 elements of a thread's scratch: 32 rows of the widest matrix.
     private static let scratchCount = 2 << 20
 
@@ -56,7 +59,7 @@ final class MatrixProduct {
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
         // oneDNN's own order has a fast kernel only where the CPU multiplies the element type.
         let packs = compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16
-        packedOutputs = usesOneDNN ? (packs ? 64 : nil) : 16
+        packedOutputs = usesOneDNN ? (packs ? 64 : nil) : Self.ownOutputs
         scratch = (0..<pool.count).map { _ in
             UnsafeMutableRawPointer.allocate(byteCount: Self.scratchCount * 4, alignment: 64)
         }
@@ -176,7 +179,7 @@ final class MatrixProduct {
         let accumulates: Int32 = shape.accumulate ? 1 : 0
         switch shape.order {
         case .packed:
-            let block = 16 * ExpandedMatrix.padded(shape.K, ExpandedMatrix.termMultiple(compute))
+            let block = Self.ownOutputs * ExpandedMatrix.padded(shape.K, ExpandedMatrix.termMultiple(compute))
             lora_packed_product(
                 y, shape.yStride, x, shape.xStride, w, block, shape.M, shape.N, shape.K, accumulates)
         case .outputRows(let stride), .termRows(let stride):
