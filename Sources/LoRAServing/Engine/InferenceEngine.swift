@@ -43,6 +43,8 @@ public final class InferenceEngine: Sendable {
         /// Names of adapters of running and of waiting requests, without the base.
         public var runningAdapters: [String] = []
         public var waitingAdapters: [String] = []
+        /// Times that an answer gave up its memory for older ones, since the start.
+        public var pauses = 0
     }
 
     /// The limits in force: `positions` is no more than the base's context and `cacheBytes` allow.

@@ -26,6 +26,7 @@ final class RequestBoard: Sendable {
         var isClosed = false
         /// Seconds that requests took lately.
         var meanSeconds = 1.0
+        var pauses = 0
     }
 
     private let state: Mutex<State>
@@ -88,7 +89,8 @@ final class RequestBoard: Sendable {
             let waiting = state.queue.elements.compactMap { $0.request.adapter?.name }
             return InferenceEngine.Load(
                 running: state.running.count, waiting: state.queue.count,
-                runningAdapters: Set(running).sorted(), waitingAdapters: Set(waiting).sorted())
+                runningAdapters: Set(running).sorted(), waitingAdapters: Set(waiting).sorted(),
+                pauses: state.pauses)
         }
     }
 
@@ -120,6 +122,9 @@ final class RequestBoard: Sendable {
     func charge(_ tokens: [String: Int]) {
         state.withLock { state in for (tenant, count) in tokens { state.queue.charge(tenant: tenant, tokens: count) } }
     }
+
+    /// A running request gave up its memory.
+    func notePause() { state.withLock { $0.pauses += 1 } }
 
     /// A request has ended after `seconds`.
     func end(_ number: Int, seconds: Double) {

@@ -156,6 +156,7 @@ final class Scheduler {
         sequence.pause()
         running.removeAll { $0 === sequence }
         paused.insert(sequence, at: 0)
+        board.notePause()
     }
 
     private func release(_ sequence: RunningSequence) {

@@ -174,7 +174,7 @@ struct AccessTableTests {
     @Test("The metrics name adapters of running requests only while they are published")
     func metrics() async throws {
         var load = InferenceEngine.Load()
-        (load.running, load.waiting) = (2, 1)
+        (load.running, load.waiting, load.pauses) = (2, 1, 5)
         load.runningAdapters = ["b-private", "gone", "a-home"]
         load.waitingAdapters = ["gone"]
         var server = TestServer()
@@ -184,6 +184,7 @@ struct AccessTableTests {
             let text = try await client.send(.get, "/metrics", key: "secret-admin").text
             #expect(text.contains("vllm:num_requests_running 2\n"))
             #expect(text.contains("vllm:num_requests_waiting 1\n"))
+            #expect(text.contains("# TYPE vllm:num_preemptions_total counter\nvllm:num_preemptions_total 5\n"))
             #expect(
                 text.contains(
                     #"{max_lora="16",running_lora_adapters="a-home,b-private",waiting_lora_adapters=""} "#))

@@ -41,8 +41,12 @@ struct ServingMetrics: Sendable {
         ])
         let now = Date().timeIntervalSince1970
         return exporter.text(help: Self.help)
-            + "# HELP \(info) \(Self.help[info] ?? "")\n# TYPE \(info) gauge\n"
-            + Sample.line(info, labels, now) + "\n"
+            + Self.family("vllm:num_preemptions_total", "counter", "", Double(load.pauses))
+            + Self.family(info, "gauge", labels, now)
+    }
+
+    private static func family(_ name: String, _ kind: String, _ labels: String, _ value: Double) -> String {
+        "# HELP \(name) \(help[name] ?? "")\n# TYPE \(name) \(kind)\n" + Sample.line(name, labels, value) + "\n"
     }
 
     private static let help = [
@@ -54,6 +58,7 @@ struct ServingMetrics: Sendable {
         "vllm:inter_token_latency_seconds": "Time between two pieces of an answer.",
         "vllm:e2e_request_latency_seconds": "Time from a request's arrival to its answer's end.",
         "vllm:request_queue_time_seconds": "Time that a request waited for a place.",
+        "vllm:num_preemptions_total": "Answers that gave up their memory for older ones, to be read again.",
         "vllm:lora_requests_info": "Adapters of running and waiting requests; the value is the time of the reading.",
         "lora_adapter_load_seconds": "Time to read and check an adapter.",
         "lora_adapter_swaps_total": "Adapters whose version was replaced.",
