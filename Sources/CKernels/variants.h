@@ -57,7 +57,7 @@
 #ifdef LORA_MULTIPLIES_BF16
 
 #pragma clang attribute push(                                                                                          \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"))), apply_to = function)
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"))), apply_to = function)
 #define LORA_LANES 16
 #define LORA_SUFFIX avx512_bf16
 #define LORA_ROWS 8

@@ -89,6 +89,76 @@ extension KernelTests {
             return y
         }
 
+        func integerProduct(
+            _ x: [Float], _ W: [UInt8], _ format: Format, M: Int, N: Int, K: Int, stride: Int, adds: Bool = false
+        ) -> [Float] {
+            var y = [Float](repeating: 7, count: M * stride)
+            var rows = [UInt8](repeating: .max, count: lora_int16_rows_size(M, K))
+            lora_round_rows_int16(&rows, x, M, K)
+            #expect(lora_quantized_product_int16(&y, stride, rows, W, format.type, M, N, K, adds ? 1 : 0) == 0)
+            return y
+        }
+
+        static let integerFormats = formats.filter { lora_multiplies_int16($0.type) != 0 }
+
+        @Test("in integers it is as exact as rows of 16 bits can be", arguments: Variant.all, integerFormats)
+        func integerReference(variant: Variant, format: Format) {
+            variant.use {
+                for K in [32, 96, 2080] {
+                    for (M, N) in [(1, 1), (1, 35), (2, 70), (3, 5), (4, 11), (5, 9), (8, 6), (13, 7), (33, 4)] {
+                        let W = weights(format, N: N, K: K, seed: UInt64(K + N))
+                        var numbers = Numbers(UInt64(M))
+                        // Of very different size from block to block, and one block of zeros.
+                        var x = numbers.floats(M * K)
+                        for index in x.indices { x[index] *= [1, 1e-3, 200][index / 32 % 3] }
+                        for index in 0..<32 { x[index] = 0 }
+                        var values = [Float](repeating: .nan, count: N * K)
+                        #expect(lora_dequantize(&values, W, format.type, N * K) == 0)
+                        var expected = [Double](repeating: 0, count: M * N)
+                        lora_reference_product(&expected, doubles(x), 0, doubles(values), 1, 1, M, N, K)
+                        let spread = integerProduct(x, W, format, M: M, N: N, K: K, stride: N + 2)
+                        let (y, intact) = gathered(spread, width: N, stride: N + 2, gap: 7)
+                        #expect(intact)
+                        for m in 0..<M {
+                            // Half of the last place of each block's integers, and rounding of the sums.
+                            let blocks = stride(from: 0, to: K, by: 32).map { k in
+                                x[m * K + k..<m * K + k + 32].reduce(0) { max($0, abs($1)) }
+                            }
+                            for n in 0..<N {
+                                var limit = 0.0
+                                for k in 0..<K {
+                                    let weight = abs(Double(values[n * K + k])), largest = Double(blocks[k / 32])
+                                    limit += weight * largest * (0.5 / 32639 + 4e-7)
+                                }
+                                let error = abs(Double(y[m * N + n]) - expected[m * N + n])
+                                #expect(error <= limit, "\(m) \(n) of \(M) \(N) \(K)")
+                            }
+                        }
+                        let sum = integerProduct(x, W, format, M: M, N: N, K: K, stride: N, adds: true)
+                        #expect(sum == y.map { 7 + $0 }, "\(M) \(N) \(K)")
+                    }
+                }
+            }
+        }
+
+        @Test(
+            "a number that is not finite makes its row's results not finite, and no other's",
+            arguments: Variant.all, [Float.nan, .infinity, -.infinity])
+        func notFinite(variant: Variant, value: Float) {
+            variant.use {
+                for format in Self.integerFormats {
+                    for M in [2, 7, 16] {
+                        let W = weights(format, N: 20, K: 64, seed: 1)
+                        var numbers = Numbers(2)
+                        var x = numbers.floats(M * 64)
+                        x[64 + 40] = value
+                        let y = integerProduct(x, W, format, M: M, N: 20, K: 64, stride: 20)
+                        for (index, number) in y.enumerated() { #expect(number.isFinite == (index / 20 != 1)) }
+                    }
+                }
+            }
+        }
+
         /// What bf16 holds of values.
         func rounded(_ values: [Float]) -> [Float] {
             var halves = [UInt16](repeating: 0, count: values.count)
@@ -136,7 +206,10 @@ extension KernelTests {
                     let W = weights(format, N: N, K: K, seed: UInt64(K))
                     var numbers = Numbers(5)
                     let x = numbers.floats(most * K)
-                    let products = [product, { roundedProduct($0, $1, $2, M: $3, N: $4, K: $5, stride: $6) }]
+                    var products = [product, { roundedProduct($0, $1, $2, M: $3, N: $4, K: $5, stride: $6) }]
+                    if lora_multiplies_int16(format.type) != 0 {
+                        products.append { integerProduct($0, $1, $2, M: $3, N: $4, K: $5, stride: $6) }
+                    }
                     for product in products {
                         let alone = (0..<most).map {
                             product(Array(x[$0 * K..<($0 + 1) * K]), W, format, 1, N, K, N)
@@ -156,6 +229,8 @@ extension KernelTests {
             variant.use {
                 var y: [Float] = [0]
                 let x = [Float](repeating: 0, count: 32)
+                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q6_K, 1, 1, 256, 0) == -1)
+                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q8_0, 1, 1, 31, 0) == -1)
                 #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
                 #expect(lora_quantized_product_bf16(&y, 1, [], x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
                 for format in QuantizedProduct.formats where format.block > 1 {

@@ -202,20 +202,28 @@ final class MatrixProduct {
         _ y: UnsafeMutablePointer<Float>, stride: Int, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
         accumulate: Bool = false
     ) {
-        let (rounds, rounded) = (roundsDirectly, halves(scratch[0]))
-        if rounds {
-            let count = lora_grouped_rows_count(M, W.columns)
-            precondition(count <= 2 * Self.scratchCount, "\(M) × \(W.columns) operands of a direct product")
-            lora_group_rows_bf16(rounded, x, M, W.columns)
+        let (floats, integers) = (halves(scratch[0]), scratch[0] + Self.scratchCount * 2)
+        if roundsDirectly {
+            // Matrices of whole numbers meet whole numbers, which are as fast as bf16 or faster, and more exact.
+            let areIntegers = W.parts.map { lora_multiplies_int16($0.kernelType) != 0 }
+            let sizes = (lora_grouped_rows_count(M, W.columns) * 2, lora_int16_rows_size(M, W.columns))
+            precondition(
+                max(sizes.0, sizes.1) <= Self.scratchCount * 2, "\(M) × \(W.columns) operands of a direct product")
+            if areIntegers.contains(false) { lora_group_rows_bf16(floats, x, M, W.columns) }
+            if areIntegers.contains(true) { lora_round_rows_int16(integers, x, M, W.columns) }
         }
         pool.forEachRange(of: W.rows, multiple: 16) { share, _ in
             W.forEachPart(in: share) { part, rows, at in
                 let (out, weights) = (y + share.lowerBound + at, part.bytes + rows.lowerBound * part.rowBytes)
                 let (type, N, K, adds) = (part.kernelType, rows.count, W.columns, Int32(accumulate ? 1 : 0))
                 let status =
-                    rounds
-                    ? lora_quantized_product_bf16(out, stride, rounded, weights, type, M, N, K, adds)
-                    : lora_quantized_product(out, stride, x, weights, type, M, N, K, adds)
+                    if !roundsDirectly {
+                        lora_quantized_product(out, stride, x, weights, type, M, N, K, adds)
+                    } else if lora_multiplies_int16(type) != 0 {
+                        lora_quantized_product_int16(out, stride, integers, weights, type, M, N, K, adds)
+                    } else {
+                        lora_quantized_product_bf16(out, stride, floats, weights, type, M, N, K, adds)
+                    }
                 precondition(status == 0, "no kernel multiplies \(part.type)")
             }
         }
