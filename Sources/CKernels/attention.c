@@ -5,6 +5,7 @@
 // query's result depends neither on how the keys are cut into spans nor on how many queries a call has.
 #ifdef LORA_LANES
 
+#include "few_rows.h"
 #include "tile.h"
 
 /// One query row against a tile: scores become probabilities relative to the new running maximum.
@@ -48,7 +49,7 @@ static void LORA_NAME(attention_forward)(float *out, size_t out_stride, float *l
                                          size_t query_stride, const lora_key_span *spans, size_t span_count,
                                          size_t key_stride, size_t first, size_t step, size_t n, size_t D,
                                          float scale) {
-    enum { QUERIES = 128, BLOCK = 16 };
+    enum { QUERIES = 128, BLOCK = 16, FEW = 8 };
     float keys[MAXIMUM_D * KEYS];  // (D, KEYS)
     float scores[BLOCK * KEYS];    // (BLOCK, KEYS)
     float total[QUERIES];
@@ -59,17 +60,25 @@ static void LORA_NAME(attention_forward)(float *out, size_t out_stride, float *l
             logsumexp[q] = -INFINITY;  // the running maximum, until the end
             total[q - chunk] = 0;
         }
+        int few = end - chunk <= FEW;  // too few for a transposed copy of the tile to pay
         key_tile tile = {.span = spans, .spans_left = span_count};
         while (next_tile(&tile, key_stride, first + (end - 1) * step + 1)) {
-            LORA_NAME(pack)(keys, tile.keys, tile.count, D);
+            if (few)
+                fill_rows(&tile, LORA_LANES);
+            else
+                LORA_NAME(pack)(keys, tile.keys, tile.count, D);
             size_t q = tile.start > first + chunk * step ? tile.start - first : chunk;
             for (size_t rows; q < end; q += rows) {
                 rows = end - q < BLOCK ? end - q : BLOCK;
                 size_t seen = seen_of_tile(&tile, first + (q + rows - 1) * step);
                 size_t width = (seen + LORA_LANES - 1) / LORA_LANES * LORA_LANES;
-                memset(scores, 0, rows * KEYS * sizeof(float));
-                tile_product(scores, KEYS, (tile_matrix){queries + q * query_stride, query_stride, 1}, keys, KEYS, rows,
-                             width, D);
+                const float *query = queries + q * query_stride;
+                if (few) {
+                    few_scores(scores, query, query_stride, tile.keys, tile.values, rows, width, D);
+                } else {
+                    memset(scores, 0, rows * KEYS * sizeof(float));
+                    tile_product(scores, KEYS, (tile_matrix){query, query_stride, 1}, keys, KEYS, rows, width, D);
+                }
                 for (size_t i = q; i < q + rows; i++)
                     LORA_NAME(soften)(scores + (i - q) * KEYS, width, first + i * step + 1 - tile.start, scale,
                                       out + i * out_stride, D, logsumexp + i, total + i - chunk);

@@ -50,6 +50,14 @@ static int next_tile(key_tile *tile, size_t key_stride, size_t limit) {
     return tile->count > 0;
 }
 
+/// Repeats the last row up to a multiple of `lanes`.
+static inline void fill_rows(key_tile *tile, size_t lanes) {
+    for (size_t k = tile->count; k % lanes != 0; k++) {
+        tile->keys[k] = tile->keys[tile->count - 1];
+        tile->values[k] = tile->values[tile->count - 1];
+    }
+}
+
 /// How many keys of the tile a query at `position` sees; the tile begins at or before it.
 static size_t seen_of_tile(const key_tile *tile, size_t position) {
     size_t seen = position + 1 - tile->start;

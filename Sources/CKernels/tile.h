@@ -55,7 +55,7 @@ LORA_INLINE void tile_columns(const int rows, float *c, size_t c_row, tile_matri
                               size_t N, size_t K) {
     size_t n = 0;
     // Few rows have few chains of additions under way: more columns hide the latency.
-    if (rows <= 2)
+    if (rows <= LORA_ROWS / 2)
         for (; n + 4 * LORA_LANES <= N; n += 4 * LORA_LANES) tile_block(rows, 4, 0, c + n, c_row, a, b + n, b_row, K);
     for (; n + 2 * LORA_LANES <= N; n += 2 * LORA_LANES) tile_block(rows, 2, 0, c + n, c_row, a, b + n, b_row, K);
     if (n + LORA_LANES <= N) {
@@ -77,11 +77,9 @@ static __attribute__((unused, noinline)) void tile_product(float *c, size_t c_ro
         m += 4, c += 4 * c_row, a.values += 4 * a.row;
     }
 #endif
-    if (m + 2 <= M) {
-        tile_columns(2, c, c_row, a, b, b_row, N, K);
-        m += 2, c += 2 * c_row, a.values += 2 * a.row;
-    }
-    if (m < M) tile_columns(1, c, c_row, a, b, b_row, N, K);
+    if (M - m == 3) tile_columns(3, c, c_row, a, b, b_row, N, K);
+    if (M - m == 2) tile_columns(2, c, c_row, a, b, b_row, N, K);
+    if (M - m == 1) tile_columns(1, c, c_row, a, b, b_row, N, K);
 }
 
 /// to (columns,LORA_LANES), rows `to_row` apart, overwritten: factor times the transpose of `count` <= LORA_LANES rows;

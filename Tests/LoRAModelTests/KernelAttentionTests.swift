@@ -149,10 +149,11 @@ extension KernelTests {
             }
         }
 
-        @Test("queries one by one, in parts or together give the same bits", arguments: Variant.all)
-        func company(variant: Variant) {
+        @Test(
+            "queries one by one, in parts or together give the same bits", arguments: Variant.all, [8, 24, 64, 256])
+        func company(variant: Variant, D: Int) {
             variant.use {
-                let problem = Problem(first: 50, n: 150, D: 64)
+                let problem = Problem(first: 50, n: 150, D: D)
                 let spans = problem.whole()
                 let whole = problem.forward(spans)
                 for parts in [1, 2, 3, 7, 8, 64, 149] {
@@ -160,7 +161,7 @@ extension KernelTests {
                     for start in stride(from: 0, to: problem.n, by: parts) {
                         // Later keys are not there yet when a query is alone.
                         let end = min(start + parts, problem.n)
-                        let present = Spans(problem.keys, problem.values, counts: [50 + end], stride: 64)
+                        let present = Spans(problem.keys, problem.values, counts: [50 + end], stride: D)
                         let part = problem.forward(present, rows: start..<end)
                         out += part.out
                         logsumexp += part.logsumexp
@@ -223,25 +224,31 @@ extension KernelTests {
             }
         }
 
-        @Test("heads that share keys give one token the bits each gives alone", arguments: Variant.all, [1, 3, 20])
-        func decode(variant: Variant, heads: Int) {
+        @Test(
+            "heads that share keys in pages give one token the bits each gives alone", arguments: Variant.all,
+            [(1, 24), (2, 8), (3, 64), (4, 72), (7, 64), (8, 256), (20, 64)])
+        func decode(variant: Variant, shape: (heads: Int, D: Int)) {
             variant.use {
-                for count in [1, 64, 65, 200] {
-                    let D = 64
+                for count in [1, 15, 64, 65, 200] {
+                    let (heads, D, stride) = (shape.heads, shape.D, 2 * shape.D + 3)
                     let problem = Problem(first: count - 1, n: 1, D: D, seed: UInt64(count))
-                    let spans = problem.whole()
+                    let whole = problem.whole()
+                    let pages = Spans(
+                        strided(problem.keys, width: D, stride: stride, gap: .nan),
+                        strided(problem.values, width: D, stride: stride, gap: .nan),
+                        counts: [Int](repeating: 16, count: count / 16) + [count % 16], stride: stride)
                     var numbers = Numbers(3)
                     let queries = numbers.floats(heads * D, scale: 2)
                     var out = [Float](repeating: .nan, count: heads * D)
                     var logsumexp = [Float](repeating: .nan, count: heads)
-                    spans.use {
+                    pages.use {
                         lora_attention_decode(
-                            &out, &logsumexp, queries, $0, $0.count, D, count - 1, heads, D, problem.scale)
+                            &out, &logsumexp, queries, $0, $0.count, stride, count - 1, heads, D, problem.scale)
                     }
                     for head in 0..<heads {
                         var one = [Float](repeating: .nan, count: D), sum: [Float] = [.nan]
                         let query = Array(queries[head * D..<(head + 1) * D])
-                        spans.use {
+                        whole.use {
                             lora_attention_forward(
                                 &one, D, &sum, query, D, $0, $0.count, D, count - 1, 1, D, problem.scale)
                         }
