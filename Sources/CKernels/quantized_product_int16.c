@@ -10,26 +10,29 @@
 
 /// x (32) as the row `row` of a block of `rows`: high (8,rows,4), low (8,rows,4), scales (rows), sums of integers (rows).
 LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row, const float *x) {
-    int32_t magnitude = 0, sum = 0;
-    for (int k = 0; k < 32; k++) {
-        int32_t bits = (int32_t)(bits_of(x[k]) & 0x7fffffff);
-        magnitude = bits > magnitude ? bits : magnitude;
+    ints magnitudes = 0, sums = 0;
+#pragma clang loop unroll(full)
+    for (int p = 0; p < PARTS; p++) {
+        ints bits = (ints)v_load(x + p * LORA_LANES) & 0x7fffffff;
+        magnitudes = bits > magnitudes ? bits : magnitudes;
     }
     // What is not finite is the largest, and makes the scale and the result no finite numbers.
-    const float largest = float_of((uint32_t)magnitude), scale = largest / LARGEST_INTEGER;
+    const float largest = float_of((uint32_t)__builtin_reduce_max(magnitudes)), scale = largest / LARGEST_INTEGER;
     const float inverse = largest > 1e-30f ? LARGEST_INTEGER / largest : 0;
-    int8_t high[32], low[32];
-    for (int k = 0; k < 32; k++) {
-        // Adding 1.5 * 2^23 puts the last place at 1: the addition rounds.
-        int16_t integer = (int16_t)(bits_of(x[k] * inverse + 0x1.8p23f) - 0x4b400000);
-        low[k] = (int8_t)integer;
-        high[k] = (int8_t)((integer - low[k]) >> 8);
-        sum += integer;
+    int8_t bytes[64];  // high, low
+#pragma clang loop unroll(full)
+    for (int p = 0; p < PARTS; p++) {
+        // Adding 1.5 * 2^23 puts the last place at 1: the addition rounds. What is not finite becomes any 16 bits.
+        ints integers = (ints)(v_load(x + p * LORA_LANES) * inverse + 0x1.8p23f) << 16 >> 16;
+        ints low = integers << 24 >> 24;
+        signed_bytes_of_lanes lows = __builtin_convertvector(low, signed_bytes_of_lanes);
+        signed_bytes_of_lanes highs = __builtin_convertvector((integers - low) >> 8, signed_bytes_of_lanes);
+        __builtin_memcpy(bytes + 32 + p * LORA_LANES, &lows, sizeof lows);
+        __builtin_memcpy(bytes + p * LORA_LANES, &highs, sizeof highs);
+        sums += integers;
     }
-    for (size_t k = 0; k < 8; k++) {
-        __builtin_memcpy(block + (k * rows + row) * 4, high + 4 * k, 4);
-        __builtin_memcpy(block + ((8 + k) * rows + row) * 4, low + 4 * k, 4);
-    }
+    const int32_t sum = __builtin_reduce_add(sums);
+    for (size_t k = 0; k < 16; k++) __builtin_memcpy(block + (k * rows + row) * 4, bytes + 4 * k, 4);
     __builtin_memcpy(block + 64 * rows + 4 * row, &scale, sizeof scale);
     __builtin_memcpy(block + 68 * rows + 4 * row, &sum, sizeof sum);
 }
