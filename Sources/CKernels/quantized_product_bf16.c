@@ -26,60 +26,14 @@ LORA_INLINE void LORA_NAME(round_weights)(floats w[DECODED], const floats decode
 #endif
 }
 
-#ifdef LORA_HAS_BF16
-/// out (16) overwritten with scale and offset (or what stands in its place) of `count` <= 8 blocks of 32 weights.
-LORA_INLINE void LORA_NAME(widen_scales)(float out[16], const uint8_t *blocks, const size_t bytes, size_t count) {
-    uint32_t bits[8];
-#pragma clang loop unroll(full)
-    for (size_t b = 0; b < 8; b++) __builtin_memcpy(bits + b, blocks + (b < count ? b : 0) * bytes, sizeof bits[b]);
-    typedef uint32_t eight_pairs __attribute__((ext_vector_type(8)));
-    eight_pairs halves = {bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]};
-    _mm512_storeu_ps(out, _mm512_cvtph_ps((__m256i)halves));
-}
-
-/// 32 nibbles, low halves of the bytes first: the sixteen values are rounded once and looked up. vpermw reads the low
-/// five bits of a place, and the table holds the values twice, so that the fifth does not matter.
-LORA_INLINE floats LORA_NAME(look_up_nibbles)(const uint8_t *q, float scale, float offset) {
-    __m512 values = __builtin_convertvector(v_lane_numbers(), floats) * scale + offset;
-    __m512i table = (__m512i)_mm512_cvtne2ps_pbh(values, values);
-    __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)q));
-    const __m512i shifts = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
-    __m512i places = _mm512_srlv_epi16(_mm512_cvtepu8_epi16(bytes), shifts);
-    return (floats)_mm512_permutexvar_epi16(places, table);
-}
-#endif
-
-/// Whether scales of blocks of 32 are widened eight blocks at a time.
-LORA_INLINE int LORA_NAME(widens)(const lora_type type) {
-#ifdef LORA_HAS_BF16
-    return type == LORA_Q4_0 || type == LORA_Q4_1 || type == LORA_Q8_0;
-#else
-    (void)type;
-    return 0;
-#endif
-}
-
-/// 32 weights of a block; `scales`: of the block alone, where they are widened.
-LORA_INLINE void LORA_NAME(decode_bf16)(floats w[DECODED], const uint8_t *block, const float *scales,
-                                        const lora_type type) {
+/// 32 weights of a block.
+LORA_INLINE void LORA_NAME(decode_bf16)(floats w[DECODED], const uint8_t *block, const lora_type type) {
 #ifdef LORA_HAS_BF16
     if (type == LORA_BF16) {
         __builtin_memcpy(w, block, sizeof w[0]);
         return;
     }
-    if (type == LORA_Q4_0 || type == LORA_Q4_1) {
-        w[0] = LORA_NAME(look_up_nibbles)(
-            block + (type == LORA_Q4_0 ? 2 : 4), scales[0], type == LORA_Q4_0 ? -8 * scales[0] : scales[1]);
-        return;
-    }
-    if (type == LORA_Q8_0) {
-        floats first = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(block + 2))));
-        floats second = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(block + 18))));
-        w[0] = (floats)_mm512_cvtne2ps_pbh((__m512)(second * scales[0]), (__m512)(first * scales[0]));
-        return;
-    }
 #endif
-    (void)scales;
     floats decoded[PARTS];
     LORA_NAME(decode)(decoded, block, type);
     LORA_NAME(round_weights)(w, decoded);
@@ -154,12 +108,6 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
 #pragma clang loop unroll(full)
             for (int j = 0; j < columns; j++)
                 LORA_NAME(unpack)(scales[j], offsets[j], block + (size_t)j * W_bytes, type);
-#ifdef LORA_HAS_BF16
-        if (LORA_NAME(widens)(type) && part == 0)
-#pragma clang loop unroll(full)
-            for (int j = 0; j < columns; j++)
-                LORA_NAME(widen_scales)(scales[j], block + (size_t)j * W_bytes, bytes, (whole - k) / 32);
-#endif
         // The rows that follow, in the order of memory: the CPU does not see one stream in so many rows.
 #pragma clang loop unroll(full)
         for (size_t line = 0; line < columns * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
@@ -173,7 +121,7 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
                 LORA_NAME(decode_part)(decoded, from, scales[j], offsets[j], part, type);
                 LORA_NAME(round_weights)(w[j], decoded);
             } else {
-                LORA_NAME(decode_bf16)(w[j], from, scales[j] + 2 * part, type);
+                LORA_NAME(decode_bf16)(w[j], from, type);
             }
 #ifdef LORA_HAS_BF16
             if (kept) __builtin_memcpy(kept + (size_t)j * whole + k, w[j], sizeof w[j]);
@@ -194,7 +142,7 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
             floats w[DECODED];
             uint8_t padded[128] = {0};
             __builtin_memcpy(padded, block + (size_t)j * W_bytes, (K - whole) * bytes / 32);
-            LORA_NAME(decode_bf16)(w, padded, scales[j], type);
+            LORA_NAME(decode_bf16)(w, padded, type);
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) sums[i * columns + j] = LORA_NAME(add_products)(sums[i * columns + j], w, x + i * 32);
         }

@@ -205,12 +205,15 @@ final class MatrixProduct {
         let (floats, integers) = (halves(scratch[0]), scratch[0] + Self.scratchCount * 2)
         if roundsDirectly {
             // Matrices of whole numbers meet whole numbers, which are as fast as bf16 or faster, and more exact.
-            let areIntegers = W.parts.map { lora_multiplies_int16($0.kernelType) != 0 }
             let sizes = (lora_grouped_rows_count(M, W.columns) * 2, lora_int16_rows_size(M, W.columns))
             precondition(
                 max(sizes.0, sizes.1) <= Self.scratchCount * 2, "\(M) × \(W.columns) operands of a direct product")
-            if areIntegers.contains(false) { lora_group_rows_bf16(floats, x, M, W.columns) }
-            if areIntegers.contains(true) { lora_round_rows_int16(integers, x, M, W.columns) }
+            if W.parts.contains(where: { lora_multiplies_int16($0.kernelType) == 0 }) {
+                lora_group_rows_bf16(floats, x, M, W.columns)
+            }
+            if W.parts.contains(where: { lora_multiplies_int16($0.kernelType) != 0 }) {
+                lora_round_rows_int16(integers, x, M, W.columns)
+            }
         }
         pool.forEachRange(of: W.rows, multiple: 16) { share, _ in
             W.forEachPart(in: share) { part, rows, at in
