@@ -7,14 +7,13 @@
 typedef int32_t group_ints __attribute__((ext_vector_type(GROUP)));
 typedef float group_floats __attribute__((ext_vector_type(GROUP)));
 
-/// y (used,columns) overwritten or added to.
+/// y (used,columns) overwritten or added to. Fetches what is `ahead`.
 LORA_INLINE void GROUP_NAME(block)(const lora_type type, const size_t bytes, const int columns, float *y,
                                    size_t y_stride, size_t used, const uint8_t *x, const uint8_t *W, size_t W_bytes,
-                                   size_t K, int add) {
+                                   const uint8_t *ahead, size_t K, int add) {
     group_floats totals[GROUP_COLUMNS];
 #pragma clang loop unroll(full)
     for (int j = 0; j < columns; j++) totals[j] = 0;
-    const uint8_t *ahead = W + AHEAD;
     for (size_t k = 0; k < K; k += 32, x += ROW_BYTES * GROUP, W += bytes) {
 #pragma clang loop unroll(full)
         for (size_t line = 0; line < (size_t)columns * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
@@ -31,6 +30,8 @@ LORA_INLINE void GROUP_NAME(block)(const lora_type type, const size_t bytes, con
             high[j] = 0;
             low[j] = x_sum * -ZERO(type);
         }
+        // Weights are broadcast from memory: out of a register, a shuffle of each would keep products waiting.
+        __asm__("" : "+m"(w));
 #pragma clang loop unroll(full)
         for (int q = 0; q < 8; q++) {
             group_ints x_high, x_low;
@@ -65,18 +66,21 @@ LORA_INLINE void GROUP_NAME(block)(const lora_type type, const size_t bytes, con
 
 /// y (M,N), GROUP_COLUMNS rows of W at a time for all groups.
 LORA_INLINE void GROUP_NAME(groups)(const lora_type type, const size_t bytes, float *y, size_t y_stride,
-                                    const uint8_t *x, const uint8_t *W, size_t M, size_t N, size_t K, int add) {
+                                    const uint8_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N, size_t K,
+                                    int add) {
     const size_t W_bytes = K / 32 * bytes, group = K / 32 * ROW_BYTES * GROUP;
+    const uint8_t *end = W + N * W_bytes;
     for (size_t n = 0, columns; n < N; n += columns, W += columns * W_bytes) {
         columns = N - n < GROUP_COLUMNS ? 1 : GROUP_COLUMNS;
+        const uint8_t *ahead = ahead_of(W, end, next);
         for (size_t m = 0; m < M; m += GROUP) {
             float *to = y + m * y_stride + n;
             const size_t used = M - m < GROUP ? M - m : GROUP;
             const uint8_t *rows = x + m / GROUP * group;
             if (columns == 1)
-                GROUP_NAME(block)(type, bytes, 1, to, y_stride, used, rows, W, W_bytes, K, add);
+                GROUP_NAME(block)(type, bytes, 1, to, y_stride, used, rows, W, W_bytes, ahead, K, add);
             else
-                GROUP_NAME(block)(type, bytes, GROUP_COLUMNS, to, y_stride, used, rows, W, W_bytes, K, add);
+                GROUP_NAME(block)(type, bytes, GROUP_COLUMNS, to, y_stride, used, rows, W, W_bytes, ahead, K, add);
         }
     }
 }

@@ -91,7 +91,7 @@ LORA_INLINE void LORA_NAME(add_up)(float *totals, const floats *sums, const int 
 /// `kept` (columns,K/32,32), unless null, gets the rounded weights.
 LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, const int rows, const int columns, float *y,
                                   size_t y_stride, size_t used, const uint16_t *x, const uint8_t *W, size_t W_bytes,
-                                  size_t K, uint16_t *kept, int add) {
+                                  const uint8_t *ahead, size_t K, uint16_t *kept, int add) {
     floats sums[ROWS * 8];  // (rows, columns)
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
@@ -99,7 +99,7 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
         for (int j = 0; j < columns; j++) sums[i * columns + j] = v_splat(0);
     const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
     const int plain = type == LORA_F32 || type == LORA_F16 || type == LORA_BF16;
-    const uint8_t *block = W, *ahead = W + AHEAD;
+    const uint8_t *block = W;
     float scales[8][16], offsets[8][16];
     const size_t whole = K / 32 * 32;
     for (size_t k = 0; k < whole; k += 32, x += rows * 32) {
@@ -108,7 +108,6 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
 #pragma clang loop unroll(full)
             for (int j = 0; j < columns; j++)
                 LORA_NAME(unpack)(scales[j], offsets[j], block + (size_t)j * W_bytes, type);
-        // The rows that follow, in the order of memory: the CPU does not see one stream in so many rows.
 #pragma clang loop unroll(full)
         for (size_t line = 0; line < columns * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
         ahead += columns * bytes;
@@ -162,49 +161,51 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
 /// y (M,columns): the first group of rows decodes, and where it keeps what it decoded the others read that.
 LORA_INLINE void LORA_NAME(columns)(const lora_type type, const size_t bytes, const int rows, const int columns,
                                     float *y, size_t y_stride, const uint16_t *x, const uint8_t *W, size_t W_bytes,
-                                    size_t M, size_t K, int add) {
+                                    const uint8_t *ahead, size_t M, size_t K, int add) {
     const size_t padded = (K + 31) / 32 * 32;
 #ifdef LORA_HAS_BF16
     uint16_t kept[COLUMNS * LONGEST_KEPT];
     if (type != LORA_BF16 && rows == ROWS && M > ROWS && K <= LONGEST_KEPT && K % 32 == 0) {
-        LORA_NAME(block)(type, bytes, rows, columns, y, y_stride, rows, x, W, W_bytes, K, kept, add);
+        LORA_NAME(block)(type, bytes, rows, columns, y, y_stride, rows, x, W, W_bytes, ahead, K, kept, add);
         for (size_t m = ROWS; m < M; m += ROWS)
             LORA_NAME(block)(LORA_BF16, 64, rows, columns, y + m * y_stride, y_stride, M - m, x + m * padded,
-                             (const uint8_t *)kept, K * 2, K, NULL, add);
+                             (const uint8_t *)kept, K * 2, (const uint8_t *)kept, K, NULL, add);
         return;
     }
 #endif
     for (size_t m = 0; m < M; m += (size_t)rows)
-        LORA_NAME(block)(type, bytes, rows, columns, y + m * y_stride, y_stride, M - m, x + m * padded, W, W_bytes, K,
-                         NULL, add);
+        LORA_NAME(block)(type, bytes, rows, columns, y + m * y_stride, y_stride, M - m, x + m * padded, W, W_bytes, ahead,
+                         K, NULL, add);
 }
 
 /// y (M,N) for one type, `columns` rows of W at a time for all groups of `rows` rows.
 LORA_INLINE void LORA_NAME(groups)(const lora_type type, const size_t bytes, const int rows, const int columns,
-                                   float *y, size_t y_stride, const uint16_t *x, const uint8_t *W, size_t M, size_t N,
-                                   size_t K, int add) {
+                                   float *y, size_t y_stride, const uint16_t *x, const uint8_t *W, const uint8_t *next,
+                                   size_t M, size_t N, size_t K, int add) {
     const size_t W_bytes = type >= LORA_Q4_K && type <= LORA_Q6_K ? K / 256 * bytes : K * bytes / 32;
+    const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
-    for (; n + (size_t)columns <= N; n += (size_t)columns)
-        LORA_NAME(columns)(type, bytes, rows, columns, y + n, y_stride, x, W + n * W_bytes, W_bytes, M, K, add);
-    for (; n < N; n++)
-        LORA_NAME(columns)(type, bytes, rows, 1, y + n, y_stride, x, W + n * W_bytes, W_bytes, M, K, add);
+    for (; n + (size_t)columns <= N; n += (size_t)columns, W += (size_t)columns * W_bytes)
+        LORA_NAME(columns)(type, bytes, rows, columns, y + n, y_stride, x, W, W_bytes, ahead_of(W, end, next), M, K, add);
+    for (; n < N; n++, W += W_bytes)
+        LORA_NAME(columns)(type, bytes, rows, 1, y + n, y_stride, x, W, W_bytes, ahead_of(W, end, next), M, K, add);
 }
 
 /// y (M,N) for one type; `bytes` of 32 weights.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride,
-                                   const uint16_t *x, const uint8_t *W, size_t M, size_t N, size_t K, int add) {
+                                   const uint16_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N,
+                                   size_t K, int add) {
     switch (rows_of_group(M)) {
-    case 1: LORA_NAME(groups)(type, bytes, 1, 8, y, y_stride, x, W, M, N, K, add); break;
-    case 4: LORA_NAME(groups)(type, bytes, 4, 4, y, y_stride, x, W, M, N, K, add); break;
-    default: LORA_NAME(groups)(type, bytes, ROWS, COLUMNS, y, y_stride, x, W, M, N, K, add); break;
+    case 1: LORA_NAME(groups)(type, bytes, 1, 8, y, y_stride, x, W, next, M, N, K, add); break;
+    case 4: LORA_NAME(groups)(type, bytes, 4, 4, y, y_stride, x, W, next, M, N, K, add); break;
+    default: LORA_NAME(groups)(type, bytes, ROWS, COLUMNS, y, y_stride, x, W, next, M, N, K, add); break;
     }
 }
 
 static int LORA_NAME(quantized_product_bf16)(float *y, size_t y_stride, const uint16_t *x, const void *W,
-                                             lora_type type, size_t M, size_t N, size_t K, int add) {
+                                             lora_type type, size_t M, size_t N, size_t K, int add, const void *next) {
 #define CASE(type, bytes) \
-    case type: LORA_NAME(matrix)(type, bytes, y, y_stride, x, W, M, N, K, add); return 0
+    case type: LORA_NAME(matrix)(type, bytes, y, y_stride, x, W, next, M, N, K, add); return 0
     switch (type) {
         CASE(LORA_F32, 128);
         CASE(LORA_F16, 64);
@@ -243,6 +244,7 @@ static void LORA_NAME(group_rows_bf16)(uint16_t *out, const float *x, size_t M, 
 
 #else
 
+#include "fetch_ahead.h"
 #include "half.h"
 #include "lora_kernels.h"
 #include "quantized_types.h"
@@ -250,7 +252,6 @@ static void LORA_NAME(group_rows_bf16)(uint16_t *out, const float *x, size_t M, 
 enum {
     ROWS = 8,             // rows of x that share a decoded weight
     COLUMNS = 3,          // rows of W at a time for so many: 24 sums hide the latency of the instruction
-    AHEAD = 32 << 10,     // bytes of W that are fetched beforehand, into the second cache
     LONGEST_KEPT = 8192,  // weights of a row that are kept for the next rows of x
 };
 
@@ -274,10 +275,10 @@ void lora_group_rows_bf16(uint16_t *out, const float *x, size_t M, size_t K) {
 }
 
 int lora_quantized_product_bf16(float *y, size_t y_stride, const uint16_t *x, const void *W, lora_type type, size_t M,
-                                size_t N, size_t K, int add) {
+                                size_t N, size_t K, int add, const void *next) {
     size_t block = weights_of_block(type);
     if (block == 0 || K % block != 0) return -1;
-    return LORA_CALL(quantized_product_bf16)(y, y_stride, x, W, type, M, N, K, add);
+    return LORA_CALL(quantized_product_bf16)(y, y_stride, x, W, type, M, N, K, add, next);
 }
 
 #endif

@@ -37,14 +37,15 @@ LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row,
     __builtin_memcpy(block + 68 * rows + 4 * row, &sum, sizeof sum);
 }
 
-static void LORA_NAME(round_rows_int16)(void *out, const float *x, size_t M, size_t K) {
+static void LORA_NAME(round_rows_int16)(void *out, const float *x, size_t M, size_t K, size_t first, size_t count) {
     static const float zeros[32] = {0};
     const size_t rows = rows_of_group(M);
-    uint8_t *block = out;
     for (size_t m = 0; m < M; m += rows)
-        for (size_t k = 0; k < K; k += 32, block += ROW_BYTES * rows)
+        for (size_t b = first; b < first + count; b++) {
+            uint8_t *block = (uint8_t *)out + (m * (K / 32) + b * rows) * ROW_BYTES;
             for (size_t i = 0; i < rows; i++)
-                LORA_NAME(round_block)(block, rows, i, m + i < M ? x + (m + i) * K + k : zeros);
+                LORA_NAME(round_block)(block, rows, i, m + i < M ? x + (m + i) * K + b * 32 : zeros);
+        }
 }
 
 #ifdef LORA_HAS_BF16  // this variant's CPU has AVX512_VNNI too
@@ -78,14 +79,13 @@ LORA_INLINE ints LORA_NAME(add_up)(const __m256i sums[16]) {
 }
 
 /// y (used,columns) overwritten or added to: `rows` = 1, 2 or 4 rows of x, x_bytes apart, of which `used` exist, times
-/// `columns` <= 16 / rows rows of W. A lane for each of the sums, those of a row of W side by side.
+/// `columns` <= 16 / rows rows of W. A lane for each of the sums, those of a row of W side by side. Fetches what is
+/// `ahead`.
 LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
                                   size_t used, const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
-                                  const size_t columns, size_t K, int add) {
+                                  const uint8_t *ahead, const size_t columns, size_t K, int add) {
     floats total = 0;
-    const uint8_t *ahead = W + AHEAD;
     for (size_t k = 0; k < K; k += 32, x += ROW_BYTES, W += bytes) {
-        // The strip that follows, in the order of memory: the CPU does not see one stream in so many rows.
 #pragma clang loop unroll(full)
         for (size_t line = 0; line < 16 / rows * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
         ahead += 16 / rows * bytes;
@@ -133,13 +133,15 @@ LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, cons
 
 /// y (M,N), M <= rows, `16 / rows` rows of W at a time.
 LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
-                                   const uint8_t *x, const uint8_t *W, size_t M, size_t N, size_t K, int add) {
+                                   const uint8_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N,
+                                   size_t K, int add) {
     const size_t W_bytes = K / 32 * bytes, x_bytes = K / 32 * ROW_BYTES, width = 16 / rows;
+    const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
-    for (; n + width <= N; n += width)
-        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W + n * W_bytes, W_bytes, width, K, add);
+    for (; n + width <= N; n += width, W += width * W_bytes)
+        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), width, K, add);
     if (n < N)
-        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W + n * W_bytes, W_bytes, N - n, K, add);
+        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), N - n, K, add);
 }
 
 #define GROUP 8
@@ -153,17 +155,17 @@ LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, con
 
 /// y (M,N) for one type.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const uint8_t *x,
-                                   const uint8_t *W, size_t M, size_t N, size_t K, int add) {
+                                   const uint8_t *W, const uint8_t *next, size_t M, size_t N, size_t K, int add) {
     if (M == 1)
-        LORA_NAME(strips)(type, bytes, 1, y, y_stride, x, W, 1, N, K, add);
+        LORA_NAME(strips)(type, bytes, 1, y, y_stride, x, W, next, 1, N, K, add);
     else if (M == 2)
-        LORA_NAME(strips)(type, bytes, 2, y, y_stride, x, W, 2, N, K, add);
+        LORA_NAME(strips)(type, bytes, 2, y, y_stride, x, W, next, 2, N, K, add);
     else if (M <= 4)
-        LORA_NAME(strips)(type, bytes, 4, y, y_stride, x, W, M, N, K, add);
+        LORA_NAME(strips)(type, bytes, 4, y, y_stride, x, W, next, M, N, K, add);
     else if (M <= 8)
-        LORA_NAME(groups_8)(type, bytes, y, y_stride, x, W, M, N, K, add);
+        LORA_NAME(groups_8)(type, bytes, y, y_stride, x, W, next, M, N, K, add);
     else
-        LORA_NAME(groups_16)(type, bytes, y, y_stride, x, W, M, N, K, add);
+        LORA_NAME(groups_16)(type, bytes, y, y_stride, x, W, next, M, N, K, add);
 }
 
 #else
@@ -175,8 +177,9 @@ LORA_INLINE int32_t LORA_NAME(weight)(const uint8_t *block, size_t k, const lora
 
 /// y (M,N) for one type, an element at a time.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const uint8_t *x,
-                                   const uint8_t *W, size_t M, size_t N, size_t K, int add) {
+                                   const uint8_t *W, const uint8_t *next, size_t M, size_t N, size_t K, int add) {
     const size_t rows = rows_of_group(M);
+    (void)next;
     for (size_t m = 0; m < M; m++)
         for (size_t n = 0; n < N; n++) {
             const uint8_t *block = x + m / rows * rows * K / 32 * ROW_BYTES, *w = W + n * (K / 32 * bytes);
@@ -204,23 +207,23 @@ LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, flo
 #endif
 
 static int LORA_NAME(quantized_product_int16)(float *y, size_t y_stride, const void *x, const void *W, lora_type type,
-                                              size_t M, size_t N, size_t K, int add) {
+                                              size_t M, size_t N, size_t K, int add, const void *next) {
     switch (type) {
-    case LORA_Q4_0: LORA_NAME(matrix)(LORA_Q4_0, 18, y, y_stride, x, W, M, N, K, add); return 0;
-    case LORA_Q4_1: LORA_NAME(matrix)(LORA_Q4_1, 20, y, y_stride, x, W, M, N, K, add); return 0;
-    case LORA_Q8_0: LORA_NAME(matrix)(LORA_Q8_0, 34, y, y_stride, x, W, M, N, K, add); return 0;
+    case LORA_Q4_0: LORA_NAME(matrix)(LORA_Q4_0, 18, y, y_stride, x, W, next, M, N, K, add); return 0;
+    case LORA_Q4_1: LORA_NAME(matrix)(LORA_Q4_1, 20, y, y_stride, x, W, next, M, N, K, add); return 0;
+    case LORA_Q8_0: LORA_NAME(matrix)(LORA_Q8_0, 34, y, y_stride, x, W, next, M, N, K, add); return 0;
     default: return -1;
     }
 }
 
 #else
 
+#include "fetch_ahead.h"
 #include "half.h"
 #include "lora_kernels.h"
 
 enum {
-    ROW_BYTES = 72,    // a row's share of a block: 32 integers, their scale and sum
-    AHEAD = 32 << 10,  // bytes of W that are fetched beforehand, into the second cache
+    ROW_BYTES = 72,     // a row's share of a block: 32 integers, their scale and sum
     GROUP_COLUMNS = 4,  // rows of W at a time for a group of rows of x
 };
 
@@ -245,14 +248,16 @@ size_t lora_int16_rows_size(size_t M, size_t K) {
     return (M + rows - 1) / rows * rows * (K / 32) * ROW_BYTES;
 }
 
-void lora_round_rows_int16(void *out, const float *x, size_t M, size_t K) { LORA_CALL(round_rows_int16)(out, x, M, K); }
+void lora_round_rows_int16(void *out, const float *x, size_t M, size_t K, size_t first, size_t count) {
+    LORA_CALL(round_rows_int16)(out, x, M, K, first, count);
+}
 
 int lora_multiplies_int16(lora_type type) { return type == LORA_Q4_0 || type == LORA_Q4_1 || type == LORA_Q8_0; }
 
 int lora_quantized_product_int16(float *y, size_t y_stride, const void *x, const void *W, lora_type type, size_t M,
-                                 size_t N, size_t K, int add) {
+                                 size_t N, size_t K, int add, const void *next) {
     if (K % 32 != 0) return -1;
-    return LORA_CALL(quantized_product_int16)(y, y_stride, x, W, type, M, N, K, add);
+    return LORA_CALL(quantized_product_int16)(y, y_stride, x, W, type, M, N, K, add, next);
 }
 
 #endif

@@ -85,7 +85,7 @@ extension KernelTests {
             var y = [Float](repeating: 7, count: M * stride)
             var rows = [UInt16](repeating: .max, count: lora_grouped_rows_count(M, K))
             lora_group_rows_bf16(&rows, x, M, K)
-            #expect(lora_quantized_product_bf16(&y, stride, rows, W, format.type, M, N, K, adds ? 1 : 0) == 0)
+            #expect(lora_quantized_product_bf16(&y, stride, rows, W, format.type, M, N, K, adds ? 1 : 0, nil) == 0)
             return y
         }
 
@@ -94,8 +94,10 @@ extension KernelTests {
         ) -> [Float] {
             var y = [Float](repeating: 7, count: M * stride)
             var rows = [UInt8](repeating: .max, count: lora_int16_rows_size(M, K))
-            lora_round_rows_int16(&rows, x, M, K)
-            #expect(lora_quantized_product_int16(&y, stride, rows, W, format.type, M, N, K, adds ? 1 : 0) == 0)
+            // In two parts, as threads share them.
+            lora_round_rows_int16(&rows, x, M, K, 0, K / 64)
+            lora_round_rows_int16(&rows, x, M, K, K / 64, K / 32 - K / 64)
+            #expect(lora_quantized_product_int16(&y, stride, rows, W, format.type, M, N, K, adds ? 1 : 0, nil) == 0)
             return y
         }
 
@@ -229,13 +231,14 @@ extension KernelTests {
             variant.use {
                 var y: [Float] = [0]
                 let x = [Float](repeating: 0, count: 32)
-                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q6_K, 1, 1, 256, 0) == -1)
-                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q8_0, 1, 1, 31, 0) == -1)
+                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q6_K, 1, 1, 256, 0, nil) == -1)
+                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q8_0, 1, 1, 31, 0, nil) == -1)
                 #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
-                #expect(lora_quantized_product_bf16(&y, 1, [], x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
+                #expect(lora_quantized_product_bf16(&y, 1, [], x, lora_type(rawValue: 99), 1, 1, 32, 0, nil) == -1)
                 for format in QuantizedProduct.formats where format.block > 1 {
                     #expect(lora_quantized_product(&y, 1, x, x, format.type, 1, 1, format.block - 1, 0) == -1)
-                    #expect(lora_quantized_product_bf16(&y, 1, [], x, format.type, 1, 1, format.block - 1, 0) == -1)
+                    let part = format.block - 1
+                    #expect(lora_quantized_product_bf16(&y, 1, [], x, format.type, 1, 1, part, 0, nil) == -1)
                 }
             }
         }

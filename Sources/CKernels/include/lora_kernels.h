@@ -257,9 +257,9 @@ int lora_dequantize_bf16(uint16_t *out, const void *blocks, lora_type type, size
 int lora_quantized_product(float *y, size_t y_stride, const float *x, const void *W, lora_type type, size_t M, size_t N,
                            size_t K, int add);
 /// The same with operands rounded to bf16, made for AVX512_BF16: x as lora_group_rows_bf16 writes it, weights as
-/// lora_dequantize_bf16 rounds them.
+/// lora_dequantize_bf16 rounds them. Fetches ahead, in the end the beginning of the weights that are read `next`.
 int lora_quantized_product_bf16(float *y, size_t y_stride, const uint16_t *x, const void *W, lora_type type, size_t M,
-                                size_t N, size_t K, int add);
+                                size_t N, size_t K, int add, const void *_Nullable next);
 /// out (lora_grouped_rows_count(M,K)) overwritten with x (M,K), rounded, for lora_quantized_product_bf16: in groups of
 /// rows, each (K/32,rows,32), padded with zeros. The size of a group depends on M.
 void lora_group_rows_bf16(uint16_t *out, const float *x, size_t M, size_t K);
@@ -267,11 +267,11 @@ size_t lora_grouped_rows_count(size_t M, size_t K);
 /// The same for Q4_0, Q4_1 and Q8_0 with x as lora_round_rows_int16 writes it, made for AVX512_VNNI: weights as they are.
 /// Returns -1 for other types.
 int lora_quantized_product_int16(float *y, size_t y_stride, const void *x, const void *W, lora_type type, size_t M,
-                                 size_t N, size_t K, int add);
+                                 size_t N, size_t K, int add, const void *_Nullable next);
 int lora_multiplies_int16(lora_type type);
 /// out (lora_int16_rows_size(M,K) bytes) overwritten with x (M,K), K a multiple of 32, as integers of 16 bits with a
-/// scale for every 32, in groups of rows whose size depends on M.
-void lora_round_rows_int16(void *out, const float *x, size_t M, size_t K);
+/// scale for every 32, in groups of rows whose size depends on M: `count` of each row's K/32 blocks, from `first` on.
+void lora_round_rows_int16(void *out, const float *x, size_t M, size_t K, size_t first, size_t count);
 size_t lora_int16_rows_size(size_t M, size_t K);
 
 #pragma clang assume_nonnull end

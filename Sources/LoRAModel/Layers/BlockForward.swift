@@ -23,7 +23,8 @@ struct BlockForward {
     /// A matrix of the block at hand.
     enum Weights {
         case expanded(ExpandedMatrix)
-        case stored(StackedMatrix)
+        /// `next`: what is multiplied next.
+        case stored(StackedMatrix, next: StackedMatrix?)
 
         var areStored: Bool { if case .stored = self { true } else { false } }
     }
@@ -68,9 +69,10 @@ struct BlockForward {
         projectQueriesKeysValues(index, positions: positions, seals: attendsSealed)
         activations.attendsInHalves = product.multipliesHalves && !product.readsStored
         attend()
-        let output = weights(block.attentionOutput, expansions.attentionOutput)
-        let gateUp = weights(block.gateUp, expansions.gateUp)
-        let down = weights(block.down, expansions.down)
+        let output = weights(block.attentionOutput, expansions.attentionOutput, next: block.gateUp)
+        let gateUp = weights(block.gateUp, expansions.gateUp, next: block.down)
+        let following = index + 1 < model.blocks.count ? model.blocks[index + 1].queryKeyValue : model.output
+        let down = weights(block.down, expansions.down, next: following)
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
             if attendsSealed || activations.attendsInHalves {
@@ -90,7 +92,7 @@ struct BlockForward {
     func projectQueriesKeysValues(_ index: Int, positions: [Int32], seals: Bool) {
         let (block, slot) = (model.blocks[index], activations.slot(index))
         let buffer = activations.queryKeyValue
-        let weights = weights(block.queryKeyValue, expansions.queryKeyValue)
+        let weights = weights(block.queryKeyValue, expansions.queryKeyValue, next: block.attentionOutput)
         lowRank.prepare(index)
         forEachChunk(positions.count) { rows, thread in
             let (first, y) = (rows.lowerBound, buffer.values(slot, row: rows.lowerBound))
@@ -129,7 +131,7 @@ struct BlockForward {
         addBranches(
             Self.outputTargets, index, y, tape.width, attention.view(attentionSlot, row: first), rows, thread: thread)
         addBias(model.blocks[index].attentionOutputBias, y, stride: tape.width, rows: rows.count)
-        for row in 0..<rows.count {
+        forEachRow(rows.count) { row in
             if rounds {
                 tape.keep(slot, row: first + row, y + row * tape.width)
                 scratch.seal(rows: row..<row + 1)
@@ -179,7 +181,7 @@ struct BlockForward {
         let (C, F, first) = (configuration.hiddenSize, configuration.feedForwardSize, rows.lowerBound)
         let (output, activated) = (activations.residual(index + 1) + first * C, workspaces[thread].activated)
         let slot = activations.slot(index)
-        for row in 0..<rows.count {
+        forEachRow(rows.count) { row in
             let values = gateUp + row * 2 * F
             activations.gateUp.keep(slot, row: first + row, values)
             activate(values, index, row: row, thread: thread, readsValues: weights.areStored)
@@ -210,7 +212,7 @@ struct BlockForward {
         thread: Int, keepsValues: Bool
     ) -> ActivationBuffer {
         let (C, normalized) = (configuration.hiddenSize, workspaces[thread].normalized)
-        for row in 0..<rows.count {
+        forEachRow(rows.count) { row in
             let values = normalized.values(row: keepsValues || product.compute == .f32 ? row : 0)
             lora_rmsnorm_forward(values, scales + row, x + row * C, weight, configuration.normEpsilon, 1, C)
             if !product.readsStored { normalized.seal(row: row, values) }
@@ -240,8 +242,8 @@ struct BlockForward {
         }
     }
 
-    private func weights(_ W: StackedMatrix, _ buffer: ExpansionBuffer) -> Weights {
-        product.readsStored ? .stored(W) : .expanded(product.expand(W, .forward, into: buffer))
+    private func weights(_ W: StackedMatrix, _ buffer: ExpansionBuffer, next: StackedMatrix? = nil) -> Weights {
+        product.readsStored ? .stored(W, next: next) : .expanded(product.expand(W, .forward, into: buffer))
     }
 
     private func multiply(
@@ -260,8 +262,8 @@ struct BlockForward {
         switch weights {
         case .expanded(let w):
             product.multiply(y, operand, rows: M, w, thread: thread, accumulate: accumulate)
-        case .stored(let W):
-            product.forwardDirectly(y, stride: yStride, values, rows: M, W, accumulate: accumulate)
+        case .stored(let W, let next):
+            product.forwardDirectly(y, stride: yStride, values, rows: M, W, next: next, accumulate: accumulate)
         }
     }
 
@@ -292,6 +294,17 @@ struct BlockForward {
     private func forEachChunk(_ T: Int, _ body: (_ rows: Range<Int>, _ thread: Int) -> Void) {
         if product.readsStored { return body(0..<T, 0) }
         pool.forEachRowChunk(T, body)
+    }
+
+    /// Each row of a chunk. All threads share them in a pass over stored blocks, where one thread has all rows.
+    private func forEachRow(_ count: Int, _ body: (_ row: Int) -> Void) {
+        if product.readsStored && count >= MatrixProduct.sharedRows {
+            pool.forEachRange(of: count) { range, _ in
+                for row in range { body(row) }
+            }
+        } else {
+            for row in 0..<count { body(row) }
+        }
     }
 }
 

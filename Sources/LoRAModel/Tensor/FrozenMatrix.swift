@@ -48,4 +48,14 @@ public struct StackedMatrix: Sendable {
             start += part.rows
         }
     }
+
+    /// Where `row` is stored.
+    func bytes(row: Int) -> UnsafeRawPointer {
+        var row = row
+        for part in parts {
+            if row < part.rows { return part.bytes + row * part.rowBytes }
+            row -= part.rows
+        }
+        preconditionFailure("row \(row + rows) of \(rows)")
+    }
 }

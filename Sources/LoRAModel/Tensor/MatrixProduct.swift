@@ -196,11 +196,15 @@ final class MatrixProduct {
     /// have the precision of f32 for little.
     private var roundsDirectly: Bool { readsStored && multipliesHalves }
 
+    /// Rows from which on it pays to share them between threads.
+    static let sharedRows = 4
+
     /// y (M, N), rows `stride` apart, overwritten or added to: x (M, K) in f32 times the stored blocks of W (N, K), by
     /// all threads.
+    /// - Parameter next: what is multiplied next, whose beginning each thread fetches while it ends.
     func forwardDirectly(
         _ y: UnsafeMutablePointer<Float>, stride: Int, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
-        accumulate: Bool = false
+        next: StackedMatrix? = nil, accumulate: Bool = false
     ) {
         let (floats, integers) = (halves(scratch[0]), scratch[0] + Self.scratchCount * 2)
         if roundsDirectly {
@@ -212,23 +216,39 @@ final class MatrixProduct {
                 lora_group_rows_bf16(floats, x, M, W.columns)
             }
             if W.parts.contains(where: { lora_multiplies_int16($0.kernelType) != 0 }) {
-                lora_round_rows_int16(integers, x, M, W.columns)
+                let blocks = W.columns / 32
+                if M < Self.sharedRows {
+                    lora_round_rows_int16(integers, x, M, W.columns, 0, blocks)
+                } else {
+                    pool.forEachRange(of: blocks) { range, _ in
+                        lora_round_rows_int16(integers, x, M, W.columns, range.lowerBound, range.count)
+                    }
+                }
             }
         }
-        pool.forEachRange(of: W.rows, multiple: 16) { share, _ in
+        pool.forEachRange(of: W.rows, multiple: 16) { share, thread in
+            let following = next.flatMap { firstBytes(of: $0, thread: thread) }
             W.forEachPart(in: share) { part, rows, at in
                 let (out, weights) = (y + share.lowerBound + at, part.bytes + rows.lowerBound * part.rowBytes)
                 let (type, N, K, adds) = (part.kernelType, rows.count, W.columns, Int32(accumulate ? 1 : 0))
+                let end = share.lowerBound + at + rows.count
+                let next = end < share.upperBound ? W.bytes(row: end) : following
                 let status =
                     if !roundsDirectly {
                         lora_quantized_product(out, stride, x, weights, type, M, N, K, adds)
                     } else if lora_multiplies_int16(type) != 0 {
-                        lora_quantized_product_int16(out, stride, integers, weights, type, M, N, K, adds)
+                        lora_quantized_product_int16(out, stride, integers, weights, type, M, N, K, adds, next)
                     } else {
-                        lora_quantized_product_bf16(out, stride, floats, weights, type, M, N, K, adds)
+                        lora_quantized_product_bf16(out, stride, floats, weights, type, M, N, K, adds, next)
                     }
                 precondition(status == 0, "no kernel multiplies \(part.type)")
             }
         }
+    }
+
+    /// The beginning of what `thread` reads of W in a direct product; nil where it has no share.
+    private func firstBytes(of W: StackedMatrix, thread: Int) -> UnsafeRawPointer? {
+        let share = pool.range(of: W.rows, multiple: 16, thread: thread)
+        return share.isEmpty ? nil : W.bytes(row: share.lowerBound)
     }
 }
