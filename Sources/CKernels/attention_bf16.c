@@ -100,6 +100,61 @@ static void LORA_NAME(attention_forward_bf16)(uint16_t *out, size_t out_stride, 
     }
 }
 
+/// Fetches `bytes` into the second cache.
+LORA_INLINE void LORA_NAME(fetch)(const void *p, size_t bytes) {
+    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch((const char *)p + line, 0, 2);
+}
+
+/// Query q is at position first + q * step: step 1 for a sequence, 0 for the heads of one token. The same sums in the same
+/// order as attention_forward_bf16; pages are packed already.
+static void LORA_NAME(attention_pages_bf16)(uint16_t *out, size_t out_stride, const uint16_t *queries,
+                                            size_t query_stride, const uint16_t *const *pages, size_t first,
+                                            size_t step, size_t n, size_t D, float scale) {
+    enum { BLOCK = 16, SUMS = 24576, PAGE = LORA_PAGE_LENGTH, FEW = 8 };
+    float scores[BLOCK * KEYS], maxima[SUMS / 2 / LORA_LANES];
+    uint16_t probabilities[BLOCK * KEYS];
+    float sums[SUMS];  // (chunk, row)
+    size_t row = LORA_NAME(whole_vectors)(D) + LORA_LANES, most = SUMS / row / BLOCK * BLOCK, page_bytes = PAGE * D * 2;
+    for (size_t chunk = 0; chunk < n; chunk += most) {
+        size_t end = chunk + most < n ? chunk + most : n, limit = first + (end - 1) * step + 1;
+        memset(sums, 0, (end - chunk) * row * sizeof(float));
+        for (size_t q = chunk; q < end; q++) maxima[q - chunk] = -INFINITY;
+        // Of few queries, most of the time goes into waiting for pages.
+        int fetches = end - chunk <= FEW;
+        for (size_t k = 0; fetches && k < limit && k < KEYS; k += PAGE) LORA_NAME(fetch)(pages[k / PAGE], page_bytes);
+        for (size_t start = 0; start < limit; start += KEYS) {
+            const uint16_t *const *page = pages + start / PAGE;
+            size_t q = start > first + chunk * step ? start - first : chunk;
+            for (size_t rows; q < end; q += rows) {
+                rows = end - q < BLOCK ? end - q : BLOCK;
+                size_t seen = first + (q + rows - 1) * step + 1 - start;
+                seen = seen < KEYS ? seen : KEYS;
+                size_t width = LORA_NAME(whole_vectors)(seen);
+                for (size_t k = 0; k < width; k += PAGE) {
+                    if (fetches) LORA_NAME(fetch)((const char *)page[k / PAGE] + page_bytes, page_bytes);
+                    pair_product(PAIR_SET, scores + k, KEYS, (pair_matrix){queries + q * query_stride, query_stride, 2},
+                                 (const uint32_t *)page[k / PAGE], PAGE, rows, width - k < PAGE ? width - k : PAGE,
+                                 D / 2);
+                }
+                for (size_t i = 0; i < rows; i++)
+                    LORA_NAME(soften)(probabilities + i * KEYS, scores + i * KEYS, width,
+                                      first + (q + i) * step + 1 - start, scale * LOG2_E, sums + (q + i - chunk) * row,
+                                      row, maxima + q + i - chunk);
+                for (size_t k = 0; k < seen; k += PAGE) {
+                    size_t left = seen - k < PAGE ? seen - k : PAGE;
+                    if (fetches && start + KEYS + k < limit) LORA_NAME(fetch)(page[(KEYS + k) / PAGE], page_bytes);
+                    pair_product(PAIR_ADD, sums + (q - chunk) * row, row, (pair_matrix){probabilities + k, KEYS, 2},
+                                 (const uint32_t *)(page[k / PAGE] + PAGE * D), D, rows, D, (left + 1) / 2);
+                }
+            }
+        }
+        for (size_t q = chunk; q < end; q++) {
+            const float *sum = sums + (q - chunk) * row;
+            LORA_NAME(store_row)(out + q * out_stride, sum, 1 / v_sum(v_load(sum + row - LORA_LANES)), D);
+        }
+    }
+}
+
 /// LORA_LANES scores and their gradients dP become P and dS; 0 for keys that the query does not see.
 LORA_INLINE void LORA_NAME(soften_vector)(floats *p, floats *ds, const float *scores, const float *dscores, size_t k,
                                           size_t visible, float factor, float scale, softmax_row row) {
@@ -265,6 +320,7 @@ enum { STRIP = 8 };  // rows of a result at a time in backward
 
 LORA_DISPATCH(attention_forward_bf16);
 LORA_DISPATCH(attention_backward_bf16);
+LORA_DISPATCH(attention_pages_bf16);
 
 void lora_attention_forward_bf16(uint16_t *out, size_t out_stride, float *logsumexp, const uint16_t *queries,
                                  size_t query_stride, const lora_key_span_bf16 *spans, size_t span_count,
@@ -280,6 +336,21 @@ void lora_attention_backward_bf16(float *dqueries, const uint16_t *dout, const u
     LORA_CALL(attention_backward_bf16)
     (dqueries, dout, out, out_stride, logsumexp, queries, query_stride, spans, span_count, key_stride, first, n, D,
      scale);
+}
+
+void lora_attention_pages_bf16(uint16_t *out, size_t out_stride, const uint16_t *queries, size_t query_stride,
+                               const uint16_t *const *pages, size_t first, size_t step, size_t n, size_t D,
+                               float scale) {
+    LORA_CALL(attention_pages_bf16)(out, out_stride, queries, query_stride, pages, first, step, n, D, scale);
+}
+
+void lora_page_write_bf16(uint16_t *page, size_t row, const uint16_t *key, const uint16_t *value, size_t D) {
+    for (size_t d = 0; d < D; d += 2) memcpy(page + d * LORA_PAGE_LENGTH + row * 2, key + d, 2 * sizeof *key);
+    uint16_t *values = page + LORA_PAGE_LENGTH * D + row / 2 * 2 * D + row % 2;
+    for (size_t d = 0; d < D; d++) values[2 * d] = value[d];
+    // A partner that is not there yet must be a finite number.
+    if (row % 2 == 0)
+        for (size_t d = 0; d < D; d++) values[2 * d + 1] = 0;
 }
 
 #endif

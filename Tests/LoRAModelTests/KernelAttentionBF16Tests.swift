@@ -50,6 +50,28 @@ private final class Spans {
     }
 }
 
+/// Keys and values written position by position into pages that hold NaN before.
+private final class Pages {
+    private let pages: [Halves]
+
+    init(_ keys: [UInt16], _ values: [UInt16], D: Int) {
+        let (length, count) = (Int(LORA_PAGE_LENGTH), keys.count / D)
+        // A page is readable 64 bytes beyond.
+        pages = (0..<(count + length - 1) / length).map { _ in
+            Halves([UInt16](repeating: 0x7fc0, count: 2 * length * D + 32))
+        }
+        for position in 0..<count {
+            lora_page_write_bf16(
+                pages[position / length].base, position % length, Array(keys[position * D..<(position + 1) * D]),
+                Array(values[position * D..<(position + 1) * D]), D)
+        }
+    }
+
+    func use<Result>(_ body: ([UnsafePointer<UInt16>]) -> Result) -> Result {
+        withExtendedLifetime(self) { body(pages.map { UnsafePointer($0.base) }) }
+    }
+}
+
 /// What a forward pass writes, and a backward pass beside the gradients in the spans.
 private struct Results: Equatable {
     var out: [UInt16], logsumexp: [Float], dq: [Float] = []
@@ -276,6 +298,42 @@ extension KernelTests {
                 let gatheredDk = gathered(spans.dkeys.array, width: D, stride: keyStride, gap: 0)
                 let gatheredDv = gathered(spans.dvalues.array, width: D, stride: keyStride, gap: 0)
                 #expect(gatheredDk == (whole.dkeys.array, true) && gatheredDv == (whole.dvalues.array, true))
+            }
+        }
+
+        @Test(
+            "pages give the same bits, to a sequence and to heads of one token", arguments: Variant.all,
+            [8, 24, 64, 256])
+        func pages(variant: Variant, D: Int) {
+            variant.use {
+                for (first, n) in [(0, 1), (0, 16), (14, 1), (15, 3), (63, 2), (64, 1), (30, 100), (200, 9)] {
+                    let problem = Problem(first: first, n: n, D: D, seed: UInt64(first + n))
+                    let expected = problem.forward(problem.whole()).out
+                    let pages = Pages(problem.keys, problem.values, D: D)
+                    let (queryStride, outStride) = (D + 2, D + 9)
+                    let queries = bf16(strided(floats(problem.queries), width: D, stride: queryStride, gap: .nan))
+                    var out = bf16([Float](repeating: 7, count: n * outStride))
+                    pages.use {
+                        lora_attention_pages_bf16(
+                            &out, outStride, queries, queryStride, $0, first, 1, n, D, problem.scale)
+                    }
+                    #expect(gathered(floats(out), width: D, stride: outStride, gap: 7) == (floats(expected), true))
+                    // All queries at the last position.
+                    var heads = [UInt16](repeating: 0x7fc0, count: n * D)
+                    pages.use {
+                        lora_attention_pages_bf16(
+                            &heads, D, problem.queries, D, $0, first + n - 1, 0, n, D, problem.scale)
+                    }
+                    let (spans, last) = (problem.whole(), first + n - 1)
+                    for head in 0..<n {
+                        var one = [UInt16](repeating: 0x7fc0, count: D), sum: [Float] = [.nan]
+                        let query = Array(problem.queries[head * D..<(head + 1) * D])
+                        spans.use {
+                            lora_attention_forward_bf16(&one, D, &sum, query, D, $0, 1, D, last, 1, D, problem.scale)
+                        }
+                        #expect(one == Array(heads[head * D..<(head + 1) * D]), "head \(head) of \(n) at \(last)")
+                    }
+                }
             }
         }
 

@@ -18,7 +18,7 @@ final class Activations {
     /// A x of every pair (slots, sum of a block's ranks, T).
     let lowRank: UnsafeMutablePointer<Float>
 
-    /// Whether attention to cached keys takes and gives products' elements, as that of training does: for many rows.
+    /// Whether attention to cached keys takes and gives products' elements, as that of training does.
     var attendsInHalves = false
 
     private let configuration: ModelConfiguration

@@ -67,7 +67,7 @@ struct BlockForward {
     func run(_ index: Int, positions: [Int32], attendsSealed: Bool, attend: () -> Void) {
         let (block, T) = (model.blocks[index], positions.count)
         projectQueriesKeysValues(index, positions: positions, seals: attendsSealed)
-        activations.attendsInHalves = product.multipliesHalves && !product.readsStored
+        activations.attendsInHalves = product.multipliesHalves
         attend()
         let output = weights(block.attentionOutput, expansions.attentionOutput, next: block.gateUp)
         let gateUp = weights(block.gateUp, expansions.gateUp, next: block.down)
@@ -76,7 +76,9 @@ struct BlockForward {
         forEachChunk(T) { rows, thread in
             let slot = activations.attentionSlot(index)
             if attendsSealed || activations.attendsInHalves {
-                if lowRank.readsValues(.outputProjection, index) { activations.attention.open(slot, rows: rows) }
+                if output.areStored || lowRank.readsValues(.outputProjection, index) {
+                    activations.attention.open(slot, rows: rows)
+                }
             } else if !product.readsStored {
                 activations.attention.seal(slot, rows: rows)
             }

@@ -5,7 +5,6 @@ struct CachedAttention {
     let configuration: ModelConfiguration
     let pool: ThreadPool
     let activations: Activations
-    private let halves = Halves()
 
     private static let queryBlock = 64
 
@@ -17,48 +16,42 @@ struct CachedAttention {
         let count: Int
     }
 
+    /// Consecutive rows of a sequence with query heads that share a key/value head.
     private struct Task {
         let sequence: Sequence
         let first: Int
         let count: Int
         let keyValueHead: Int
-        /// Query heads of the key/value head.
         let heads: Range<Int>
+
+        /// In the pass.
+        var row: Int { sequence.start + first }
+        /// Of the first row.
+        var position: Int { sequence.cache.count + first }
+        /// Of keys that the rows see.
+        var end: Int { position + count }
     }
 
-    /// Keys and values of one sequence in bf16.
-    private final class Halves {
-        private(set) var values: UnsafeMutablePointer<UInt16>?  // (capacity)
-        private var capacity = 0
-
-        deinit { values?.deallocate() }
-
-        /// Room for `count` elements, which hold nothing.
-        func reserve(_ count: Int) -> UnsafeMutablePointer<UInt16> {
-            if let values, count <= capacity { return values }
-            values?.deallocate()
-            capacity = max(count, 2 * capacity)
-            let new = UnsafeMutablePointer<UInt16>.allocate(capacity: capacity)
-            values = new
-            return new
-        }
-    }
-
-    /// Appends the rows' keys and values to their caches (not yet counted there) and writes `activations.attention`.
+    /// Appends the rows' keys and values to their caches (not yet counted there) and writes `activations.attention`, in
+    /// bf16 where `activations.attendsInHalves`.
     func forward(_ block: Int, sequences: [Sequence]) {
-        append(block, sequences: sequences)
-        if activations.attendsInHalves {
-            for sequence in sequences { attendInHalves(block, sequence) }
-        } else {
-            attend(block, sequences)
+        append(block, sequences)
+        let tasks = tasks(sequences)
+        pool.forEachTask(tasks.count) { index, _ in
+            if activations.attendsInHalves {
+                attendInHalves(block, tasks[index])
+            } else {
+                attend(block, tasks[index])
+            }
         }
     }
 
-    private func attend(_ block: Int, _ sequences: [Sequence]) {
+    private func tasks(_ sequences: [Sequence]) -> [Task] {
         let (K, share) = (configuration.keyValueHeadCount, configuration.headCount / configuration.keyValueHeadCount)
         var tasks: [Task] = []
         for sequence in sequences {
-            for first in stride(from: 0, to: sequence.count, by: Self.queryBlock) {
+            // The last queries see most keys: they go first, so that threads end together.
+            for first in stride(from: 0, to: sequence.count, by: Self.queryBlock).reversed() {
                 let count = min(Self.queryBlock, sequence.count - first)
                 for keyValueHead in 0..<K {
                     let heads = keyValueHead * share..<(keyValueHead + 1) * share
@@ -72,75 +65,84 @@ struct CachedAttention {
                 }
             }
         }
-        pool.forEachTask(tasks.count) { index, _ in attend(block, tasks[index]) }
+        return tasks
     }
 
-    private func append(_ block: Int, sequences: [Sequence]) {
+    private func append(_ block: Int, _ sequences: [Sequence]) {
+        // What a thread writes is its own: whole sequences, or pages of one.
+        if sequences.count >= pool.count {
+            pool.forEachRange(of: sequences.count) { range, _ in
+                for sequence in sequences[range] { append(block, sequence, 0..<sequence.count) }
+            }
+        } else {
+            for sequence in sequences {
+                guard sequence.count > KeyValueCache.pageLength else {
+                    append(block, sequence, 0..<sequence.count)
+                    continue
+                }
+                let start = sequence.cache.count % KeyValueCache.pageLength
+                pool.forEachRange(of: start + sequence.count, multiple: KeyValueCache.pageLength) { range, _ in
+                    append(block, sequence, max(range.lowerBound - start, 0)..<range.upperBound - start)
+                }
+            }
+        }
+    }
+
+    private func append(_ block: Int, _ sequence: Sequence, _ rows: Range<Int>) {
         let (Q, KV) = (configuration.querySize, configuration.keyValueSize)
-        let buffer = activations.queryKeyValue
-        for sequence in sequences {
-            for row in 0..<sequence.count {
-                let source = buffer.values() + (sequence.start + row) * buffer.width + Q
-                sequence.cache.row(block: block, position: sequence.cache.count + row).update(
-                    from: source, count: 2 * KV)
+        let (input, slot, cache) = (activations.queryKeyValue, activations.slot(block), sequence.cache)
+        for row in rows {
+            let (at, position) = (sequence.start + row, cache.count + row)
+            if activations.attendsInHalves {
+                input.seal(slot, rows: at..<at + 1)
+                let keys = input.halves(slot, row: at) + Q
+                cache.write(keys, keys + KV, block: block, position: position)
+            } else {
+                let keys = input.values(slot, row: at) + Q
+                cache.write(keys, keys + KV, block: block, position: position)
             }
         }
     }
 
     private func attend(_ block: Int, _ task: Task) {
         let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
-        let row = task.sequence.start + task.first
-        let first = task.sequence.cache.count + task.first
-        let (cache, end, scale) = (task.sequence.cache, first + task.count, 1 / Float(D).squareRoot())
-        let spanCount = cache.spanCount(upTo: end)
-        let out = output.values() + row * output.width + task.heads.lowerBound * D
-        let queries = input.values() + row * input.width + task.heads.lowerBound * D
+        let (cache, scale, column) = (task.sequence.cache, 1 / Float(D).squareRoot(), task.heads.lowerBound * D)
+        let spanCount = cache.spanCount(upTo: task.end)
+        let out = output.values(activations.attentionSlot(block), row: task.row) + column
+        let queries = input.values(activations.slot(block), row: task.row) + column
         withUnsafeTemporaryAllocation(of: lora_key_span.self, capacity: spanCount) { buffer in
-            cache.fill(buffer, block: block, column: task.keyValueHead * D, upTo: end)
+            cache.fill(buffer, block: block, head: task.keyValueHead, upTo: task.end)
             guard let spans = buffer.baseAddress else { return }
             withUnsafeTemporaryAllocation(of: Float.self, capacity: max(task.count, task.heads.count)) { logsumexp in
                 guard let logsumexp = logsumexp.baseAddress else { return }
                 if task.count == 1 {
                     lora_attention_decode(
-                        out, logsumexp, queries, spans, spanCount, cache.stride, first, task.heads.count, D, scale)
+                        out, logsumexp, queries, spans, spanCount, D, task.position, task.heads.count, D, scale)
                 } else {
                     lora_attention_forward(
-                        out, output.width, logsumexp, queries, input.width, spans, spanCount, cache.stride, first,
+                        out, output.width, logsumexp, queries, input.width, spans, spanCount, D, task.position,
                         task.count, D, scale)
                 }
             }
         }
     }
 
-    /// Rounds the sequence's keys and values, then attends with what the CPU multiplies fastest. Neither depends on how
-    /// the sequence came here in chunks.
-    private func attendInHalves(_ block: Int, _ sequence: Sequence) {
-        let (input, output) = (activations.queryKeyValue, activations.attention)
-        let (H, D, width) = (configuration.headCount, configuration.headSize, 2 * configuration.keyValueSize)
-        let (slot, attentionSlot) = (activations.slot(block), activations.attentionSlot(block))
-        let (cache, share) = (sequence.cache, H / configuration.keyValueHeadCount)
-        let end = cache.count + sequence.count
-        let rounded = halves.reserve(end * width)
-        pool.forEachRange(of: end) { range, _ in
-            for position in range {
-                lora_f32_to_bf16(rounded + position * width, cache.row(block: block, position: position), width)
-                guard position >= cache.count else { continue }
-                let row = sequence.start + position - cache.count
-                input.seal(slot, rows: row..<row + 1)
+    private func attendInHalves(_ block: Int, _ task: Task) {
+        let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
+        let (cache, scale, column) = (task.sequence.cache, 1 / Float(D).squareRoot(), task.heads.lowerBound * D)
+        let spanCount = cache.spanCount(upTo: task.end)
+        let out = output.halves(activations.attentionSlot(block), row: task.row) + column
+        let queries = input.halves(activations.slot(block), row: task.row) + column
+        withUnsafeTemporaryAllocation(of: UnsafePointer<UInt16>.self, capacity: spanCount) { buffer in
+            cache.fill(buffer, block: block, head: task.keyValueHead, upTo: task.end)
+            guard let pages = buffer.baseAddress else { return }
+            if task.count == 1 {
+                lora_attention_pages_bf16(
+                    out, D, queries, D, pages, task.position, 0, task.heads.count, D, scale)
+            } else {
+                lora_attention_pages_bf16(
+                    out, output.width, queries, input.width, pages, task.position, 1, task.count, D, scale)
             }
-        }
-        let blocks = (sequence.count + Self.queryBlock - 1) / Self.queryBlock
-        pool.forEachTask(blocks * H) { task, _ in
-            // The last queries see most keys: they go first, so that threads end together.
-            let (first, head) = ((blocks - 1 - task / H) * Self.queryBlock, task % H)
-            let (count, row) = (min(Self.queryBlock, sequence.count - first), sequence.start + first)
-            let keys = UnsafePointer(rounded) + head / share * D
-            var span = lora_key_span_bf16(
-                keys: keys, values: keys + width / 2, dkeys: nil, dvalues: nil, count: cache.count + first + count)
-            lora_attention_forward_bf16(
-                output.halves(attentionSlot, row: row) + head * D, output.width,
-                activations.logsumexp(block, head: head) + row, input.halves(slot, row: row) + head * D, input.width,
-                &span, 1, width, cache.count + first, count, D, 1 / Float(D).squareRoot())
         }
     }
 }

@@ -126,7 +126,9 @@ public final class InferencePass {
         precondition(rows.lastPosition < positions, "position \(rows.lastPosition) in a pass of \(positions)")
         precondition(products == .expanded || rows.tokens.count <= Self.storedRows, "\(rows.tokens.count) stored rows")
         product.readsStored = products == .stored
-        for chunk in chunks { chunk.cache.reserve(chunk.cache.count + chunk.tokens.count) }
+        for chunk in chunks {
+            chunk.cache.reserve(chunk.cache.count + chunk.tokens.count, inHalves: product.multipliesHalves)
+        }
         adapters.set(rows.groups)
         forward.embed(rows.tokens)
         step = Step(chunks: chunks, rows: rows)

@@ -52,10 +52,13 @@ final class MatrixProduct {
     /// oneDNN needs AVX-512 to beat the others.
     static var prefersOneDNN: Bool { lora_cpu_best().rawValue >= LORA_CPU_AVX512.rawValue }
 
+    /// Whether operands in `compute`'s elements are bf16 and the CPU multiplies that.
+    static func multipliesHalves(_ compute: Compute) -> Bool { compute == .bf16 && Compute.best == .bf16 }
+
     init(pool: ThreadPool, compute: Compute, usesOneDNN: Bool = prefersOneDNN) {
         self.pool = pool
         self.compute = compute
-        multipliesHalves = compute == .bf16 && Compute.best == .bf16
+        multipliesHalves = Self.multipliesHalves(compute)
         engines = usesOneDNN ? (0..<pool.count).map { _ in OneDNNProduct(compute: compute) } : []
         // oneDNN's own order has a fast kernel only where the CPU multiplies the element type.
         let packs = compute == .f32 ? Self.prefersOneDNN : Compute.best == .bf16

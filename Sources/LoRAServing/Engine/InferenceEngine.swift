@@ -53,7 +53,7 @@ public final class InferenceEngine: Sendable {
 
     /// - Throws: `FormatError` when the memory cannot be had.
     public init(model: BaseModel, tokenizer: Tokenizer, pool: ThreadPool, compute: Compute, limits: Limits) throws {
-        let limits = Self.bounded(limits, model.configuration)
+        let limits = Self.bounded(limits, model.configuration, compute)
         let board = RequestBoard(limits)
         let scheduler = try Scheduler(
             model: model, tokenizer: tokenizer, pool: pool, compute: compute, limits: limits, board: board)
@@ -68,11 +68,13 @@ public final class InferenceEngine: Sendable {
 
     deinit { board.close() }
 
-    private static func bounded(_ limits: Limits, _ configuration: ModelConfiguration) -> Limits {
+    private static func bounded(
+        _ limits: Limits, _ configuration: ModelConfiguration, _ compute: Compute
+    ) -> Limits {
         precondition(
             (1...InferencePass.storedRows).contains(limits.sequences), "\(limits.sequences) sequences at a time")
         var bounded = limits
-        let pages = limits.cacheBytes / KeyValueCache.pageBytes(configuration: configuration)
+        let pages = limits.cacheBytes / KeyValueCache.pageBytes(configuration: configuration, compute: compute)
         bounded.positions = min(limits.positions, configuration.contextLength, pages * KeyValueCache.pageLength)
         precondition(bounded.positions > 1, "\(limits.cacheBytes) bytes of keys and values, no room for a page")
         return bounded

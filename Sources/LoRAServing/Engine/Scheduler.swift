@@ -57,7 +57,7 @@ final class Scheduler {
         self.tokenizer = tokenizer
         self.limits = limits
         self.board = board
-        pageLimit = limits.cacheBytes / KeyValueCache.pageBytes(configuration: model.configuration)
+        pageLimit = limits.cacheBytes / KeyValueCache.pageBytes(configuration: model.configuration, compute: compute)
         let pass = {
             try InferencePass(
                 model: model, pool: pool, compute: compute, capacity: $0, positions: limits.positions)

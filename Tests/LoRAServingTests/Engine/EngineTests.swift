@@ -139,7 +139,7 @@ struct EngineTests {
     func eviction() async throws {
         let base = try TestBase.tiny()
         let pages = 20
-        let bytes = pages * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let bytes = pages * KeyValueCache.pageBytes(configuration: base.model.configuration, compute: .best)
         try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
             #expect(engine.limits.positions == 256)
             let prompts = (0..<4).map { Self.prompt(97, seed: UInt64($0)) }
@@ -157,7 +157,7 @@ struct EngineTests {
     @Test("Pages that a request might need but does not write drive no prefix out")
     func unwrittenPages() async throws {
         let base = try TestBase.tiny()
-        let bytes = 10 * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let bytes = 10 * KeyValueCache.pageBytes(configuration: base.model.configuration, compute: .best)
         let ends = Dictionary(uniqueKeysWithValues: base.tokenizer.endIDs.map { ($0, Float(1000)) })
         try await base.withEngine({ $0.cacheBytes = bytes }) { engine in
             let prompt = Self.prompt(97, seed: 1)
@@ -174,7 +174,7 @@ struct EngineTests {
         let lock = try await VariantLock.sharedWhenFree()
         defer { lock.release() }
         let base = try TestBase.tiny()
-        let bytes = 22 * KeyValueCache.pageBytes(configuration: base.model.configuration)
+        let bytes = 22 * KeyValueCache.pageBytes(configuration: base.model.configuration, compute: .best)
         let endless = Dictionary(uniqueKeysWithValues: base.tokenizer.endIDs.map { ($0, Float(-100)) })
         let requests = [70, 20, 33, 90, 17].enumerated().map { index, length in
             GenerationRequest(
