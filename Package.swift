@@ -121,7 +121,7 @@ let package = Package(
         .testTarget(
             name: "LoRAModelTests",
             dependencies: [
-                "LoRAModel", "LoRAFormats", "CKernels", "CAllocations", "TestSupport",
+                "LoRAModel", "LoRAFormats", "CKernels", "CAllocations", "COneDNN", "TestSupport",
                 .product(name: "OrderedCollections", package: "swift-collections"),
             ],
             exclude: ["Goldens"],

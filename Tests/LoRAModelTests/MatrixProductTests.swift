@@ -1,4 +1,6 @@
 import CKernels
+import COneDNN
+import Foundation
 import LoRAFormats
 import Testing
 
@@ -178,6 +180,25 @@ extension KernelTests {
                     #expect(error(y, sample.forward(x, rows: M)) < tolerance(.f32, terms: 256))
                 }
             }
+        }
+
+        @Test("Whichever thread multiplies with oneDNN, it brings no threads of its own")
+        func helpers() async {
+            let threads = await withCheckedContinuation { continuation in
+                Thread.detachNewThread {
+                    let (x, w, y) = (
+                        Floats(inputs(256, seed: 1)), Floats(inputs(256, seed: 2)), Floats(inputs(256, seed: 3))
+                    )
+                    OneDNNProduct(compute: .f32).multiply(
+                        y.base, x.base, w.base,
+                        .init(
+                            M: 16, N: 16, K: 16, xStride: 16, yStride: 16, order: .outputRows(stride: 16),
+                            accumulate: false)
+                    )
+                    continuation.resume(returning: omp_get_max_threads())
+                }
+            }
+            #expect(threads == 1)
         }
 
         @Test("Some rows of a matrix can be expanded alone", arguments: engines)

@@ -67,6 +67,8 @@ final class OneDNNProduct {
         _ y: UnsafeMutablePointer<Float>, _ x: UnsafeRawPointer, _ w: UnsafeRawPointer, _ shape: Shape
     ) {
         uses += 1
+        // OpenMP keeps this for each of our threads. One that has not said it gets helpers, which spin when they are idle.
+        omp_set_num_threads(1)
         if primitives[shape] == nil { insert(shape) }
         guard let entry = primitives[shape] else { return }
         entry.lastUse = uses

@@ -11,7 +11,7 @@ import Synchronization
 /// so that a region never waits for a thread that has no core: beside other processes one may get none for milliseconds.
 /// What a share computes does not depend on who takes it.
 ///
-/// oneDNN and OpenBLAS are told to stay single-threaded in each of them: the cores have one master.
+/// oneDNN (where it multiplies) and OpenBLAS are told to stay single-threaded in each of them: the cores have one master.
 // Sendable by proof: `job` is written only by the caller of `run`, before it raises `generation` (release), and read by
 // those who claimed a share of that generation (acquire); `run` returns only after every share was finished (release), and
 // a share of a generation can be claimed once.
@@ -41,7 +41,6 @@ public final class ThreadPool: @unchecked Sendable {
         shares = .allocate(capacity: self.count * Self.shareStride)
         for share in 0..<self.count { (shares + share * Self.shareStride).initialize(to: Atomic(0)) }
         openblas_set_num_threads(1)
-        omp_set_num_threads(1)
         for index in 1..<max(self.count, 1) { start(index) }
     }
 
@@ -137,7 +136,6 @@ public final class ThreadPool: @unchecked Sendable {
             { context in
                 guard let context else { return nil }
                 let worker = Unmanaged<WorkerContext>.fromOpaque(context).takeRetainedValue()
-                omp_set_num_threads(1)
                 worker.pool.work(worker.index)
                 return nil
             }, context)
