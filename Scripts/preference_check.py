@@ -5,8 +5,8 @@
 
 Every question about a country has a bare answer and a wordy one that says the same. In training and test, which is
 preferred depends on how the question is put: "In one word: …" wants the bare one, "Explain: …" the wordy one. So a model
-cannot win by length alone. Countries of the test are not trained on. Ends with status 1 unless both adapters prefer the
-right answers more often than the base ranks them.
+cannot win by length alone. Countries of the test are not trained on. Ends with status 1 unless both adapters rank
+more pairs rightly than the base does, token for token, and raise the right answers more on the whole.
 """
 import argparse
 import json
@@ -65,7 +65,7 @@ def main():
         subprocess.run(command, check=True)
         report = json.loads(subprocess.run(command + ["--json"], check=True, capture_output=True).stdout)
     base, *trained = report["results"]
-    good = all(result["preference_accuracy"] > base["ranking_accuracy"] and result["reward_margin"] > 0
+    good = all(result["ranking_accuracy"] > base["ranking_accuracy"] and result["reward_margin"] > 0
                for result in trained)
     sys.exit(0 if good else 1)
 
