@@ -114,7 +114,8 @@ static void LORA_NAME(attention_pages_bf16)(uint16_t *out, size_t out_stride, co
     float scores[BLOCK * KEYS], maxima[SUMS / 2 / LORA_LANES];
     uint16_t probabilities[BLOCK * KEYS];
     float sums[SUMS];  // (chunk, row)
-    size_t row = LORA_NAME(whole_vectors)(D) + LORA_LANES, most = SUMS / row / BLOCK * BLOCK, page_bytes = PAGE * D * 2;
+    size_t row = LORA_NAME(whole_vectors)(D) + LORA_LANES, most = SUMS / row / BLOCK * BLOCK;
+    size_t page_bytes = PAGE * D * 2;  // of keys, or of values
     for (size_t chunk = 0; chunk < n; chunk += most) {
         size_t end = chunk + most < n ? chunk + most : n, limit = first + (end - 1) * step + 1;
         memset(sums, 0, (end - chunk) * row * sizeof(float));

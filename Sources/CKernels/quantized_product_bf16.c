@@ -186,7 +186,8 @@ LORA_INLINE void LORA_NAME(groups)(const lora_type type, const size_t bytes, con
     const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
     for (; n + (size_t)columns <= N; n += (size_t)columns, W += (size_t)columns * W_bytes)
-        LORA_NAME(columns)(type, bytes, rows, columns, y + n, y_stride, x, W, W_bytes, ahead_of(W, end, next), M, K, add);
+        LORA_NAME(columns)(type, bytes, rows, columns, y + n, y_stride, x, W, W_bytes, ahead_of(W, end, next), M, K,
+                           add);
     for (; n < N; n++, W += W_bytes)
         LORA_NAME(columns)(type, bytes, rows, 1, y + n, y_stride, x, W, W_bytes, ahead_of(W, end, next), M, K, add);
 }

@@ -60,22 +60,33 @@ LORA_INLINE __m256i LORA_NAME(weights)(const uint8_t *block, const lora_type typ
     return _mm256_and_si256(shifted, _mm256_set1_epi8(15));
 }
 
-/// The sum of each of sixteen vectors.
-LORA_INLINE ints LORA_NAME(add_up)(const __m256i sums[16]) {
-    __m256i twos[8], fours[4], eights[2];
+/// The first and the last 16 weights of two rows, those of `a` in the lower half.
+LORA_INLINE void LORA_NAME(weights_of_two)(__m256i weights[2], const uint8_t *a, const uint8_t *b,
+                                           const lora_type type) {
+    const size_t at = type == LORA_Q4_1 ? 4 : 2;
+    __m256i first = _mm256_loadu2_m128i((const __m128i *)(b + at), (const __m128i *)(a + at));
+    if (type == LORA_Q8_0) {
+        __m256i last = _mm256_loadu2_m128i((const __m128i *)(b + at + 16), (const __m128i *)(a + at + 16));
+        weights[0] = _mm256_xor_si256(first, _mm256_set1_epi8(-128));
+        weights[1] = _mm256_xor_si256(last, _mm256_set1_epi8(-128));
+    } else {
+        weights[0] = _mm256_and_si256(first, _mm256_set1_epi8(15));
+        weights[1] = _mm256_and_si256(_mm256_srli_epi16(first, 4), _mm256_set1_epi8(15));
+    }
+}
+
+/// The sums of sixteen halves of vectors: the lower ones of the first four, the upper ones, the same of the other four.
+LORA_INLINE ints LORA_NAME(add_up)(const __m256i sums[8]) {
+    __m256i twos[4], fours[2];
 #pragma clang loop unroll(full)
-    for (int p = 0; p < 8; p++)
+    for (int p = 0; p < 4; p++)
         twos[p] = _mm256_add_epi32(_mm256_unpacklo_epi32(sums[2 * p], sums[2 * p + 1]),
                                    _mm256_unpackhi_epi32(sums[2 * p], sums[2 * p + 1]));
 #pragma clang loop unroll(full)
-    for (int p = 0; p < 4; p++)
+    for (int p = 0; p < 2; p++)
         fours[p] = _mm256_add_epi32(_mm256_unpacklo_epi64(twos[2 * p], twos[2 * p + 1]),
                                     _mm256_unpackhi_epi64(twos[2 * p], twos[2 * p + 1]));
-#pragma clang loop unroll(full)
-    for (int p = 0; p < 2; p++)
-        eights[p] = _mm256_add_epi32(_mm256_permute2x128_si256(fours[2 * p], fours[2 * p + 1], 0x20),
-                                     _mm256_permute2x128_si256(fours[2 * p], fours[2 * p + 1], 0x31));
-    return (ints)_mm512_inserti64x4(_mm512_castsi256_si512(eights[0]), eights[1], 1);
+    return (ints)_mm512_inserti64x4(_mm512_castsi256_si512(fours[0]), fours[1], 1);
 }
 
 /// y (used,columns) overwritten or added to: `rows` = 1, 2 or 4 rows of x, x_bytes apart, of which `used` exist, times
@@ -89,7 +100,7 @@ LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, cons
 #pragma clang loop unroll(full)
         for (size_t line = 0; line < 16 / rows * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
         ahead += 16 / rows * bytes;
-        __m256i sums[16];
+        __m256i sums[8];
         int32_t halves[16], x_sums[4];
         float x_scales[4];
 #pragma clang loop unroll(full)
@@ -99,16 +110,25 @@ LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, cons
             __builtin_memcpy(x_sums + i, row + 68, sizeof x_sums[i]);
         }
 #pragma clang loop unroll(full)
-        for (size_t l = 0; l < 16; l += rows) {
-            const uint8_t *block = W + (l / rows < columns ? l / rows : columns - 1) * W_bytes;
-            const __m256i w = LORA_NAME(weights)(block, type);
+        for (size_t l = 0; l < 16; l++)
+            __builtin_memcpy(halves + l, W + (l / rows < columns ? l / rows : columns - 1) * W_bytes, sizeof halves[l]);
+        // Two lanes four apart share a vector: their rows of W differ, that of x does not.
+        __m256i w[2];
 #pragma clang loop unroll(full)
-            for (size_t i = 0; i < rows; i++) {
-                const __m256i *row = (const __m256i *)(x + (i < used ? i : used - 1) * x_bytes);
-                __m256i sum = _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, _mm256_loadu_si256(row));
-                sums[l + i] = _mm256_dpbusd_epi32(_mm256_slli_epi32(sum, 8), w, _mm256_loadu_si256(row + 1));
-                __builtin_memcpy(halves + l + i, block, sizeof halves[l + i]);
+        for (size_t p = 0; p < 8; p++) {
+            const size_t lane = p < 4 ? p : p + 4, i = lane % rows, a = lane / rows, b = (lane + 4) / rows;
+            if (i == 0) {
+                const uint8_t *lower = W + (a < columns ? a : columns - 1) * W_bytes;
+                const uint8_t *upper = W + (b < columns ? b : columns - 1) * W_bytes;
+                LORA_NAME(weights_of_two)(w, lower, upper, type);
             }
+            const __m128i *row = (const __m128i *)(x + (i < used ? i : used - 1) * x_bytes);
+            __m256i parts[4];  // high, low
+#pragma clang loop unroll(full)
+            for (int q = 0; q < 4; q++) parts[q] = _mm256_broadcastsi128_si256(_mm_loadu_si128(row + q));
+            __m256i sum = _mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], parts[0]);
+            sum = _mm256_slli_epi32(_mm256_dpbusd_epi32(sum, w[1], parts[1]), 8);
+            sums[p] = _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(sum, w[0], parts[2]), w[1], parts[3]);
         }
         const ints pairs = {halves[0], halves[1], halves[2],  halves[3],  halves[4],  halves[5],  halves[6],  halves[7],
                             halves[8], halves[9], halves[10], halves[11], halves[12], halves[13], halves[14], halves[15]};
@@ -139,9 +159,11 @@ LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, con
     const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
     for (; n + width <= N; n += width, W += width * W_bytes)
-        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), width, K, add);
+        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), width,
+                         K, add);
     if (n < N)
-        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), N - n, K, add);
+        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), N - n,
+                         K, add);
 }
 
 #define GROUP 8
