@@ -136,6 +136,8 @@ public final class ThreadPool: @unchecked Sendable {
             { context in
                 guard let context else { return nil }
                 let worker = Unmanaged<WorkerContext>.fromOpaque(context).takeRetainedValue()
+                // Said again by whoever multiplies with oneDNN; OpenMP takes memory for it the first time, before any step.
+                omp_set_num_threads(1)
                 worker.pool.work(worker.index)
                 return nil
             }, context)
