@@ -122,8 +122,8 @@ enum { LORA_PAGE_LENGTH = 16 };
 /// As lora_attention_forward_bf16, bit for bit, with keys and values in pages from position 0 on, for n queries that are
 /// `step` positions apart: 1, or 0 for the heads of one token that share the keys.
 void lora_attention_pages_bf16(uint16_t *out, size_t out_stride, const uint16_t *queries, size_t query_stride,
-                               const uint16_t *_Nonnull const *_Nonnull pages, size_t first, size_t step, size_t n, size_t D,
-                               float scale);
+                               const uint16_t *_Nonnull const *_Nonnull pages, size_t first, size_t step, size_t n,
+                               size_t D, float scale);
 /// Writes the key and value (D each) of position `row` of a page, after those before it.
 void lora_page_write_bf16(uint16_t *page, size_t row, const uint16_t *key, const uint16_t *value, size_t D);
 /// As lora_attention_backward; probabilities and the gradients of the scores are rounded to bf16 before they meet other

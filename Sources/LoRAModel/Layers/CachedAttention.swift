@@ -130,10 +130,10 @@ struct CachedAttention {
     private func attendInHalves(_ block: Int, _ task: Task) {
         let (input, output, D) = (activations.queryKeyValue, activations.attention, configuration.headSize)
         let (cache, scale, column) = (task.sequence.cache, 1 / Float(D).squareRoot(), task.heads.lowerBound * D)
-        let spanCount = cache.spanCount(upTo: task.end)
+        let pageCount = KeyValueCache.pageCount(positions: task.end)
         let out = output.halves(activations.attentionSlot(block), row: task.row) + column
         let queries = input.halves(activations.slot(block), row: task.row) + column
-        withUnsafeTemporaryAllocation(of: UnsafePointer<UInt16>.self, capacity: spanCount) { buffer in
+        withUnsafeTemporaryAllocation(of: UnsafePointer<UInt16>.self, capacity: pageCount) { buffer in
             cache.fill(buffer, block: block, head: task.keyValueHead, upTo: task.end)
             guard let pages = buffer.baseAddress else { return }
             if task.count == 1 {

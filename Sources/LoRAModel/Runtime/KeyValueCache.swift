@@ -111,10 +111,10 @@ public final class KeyValueCache: @unchecked Sendable {
         }
     }
 
-    /// The same in bf16.
-    func fill(_ spans: UnsafeMutableBufferPointer<UnsafePointer<UInt16>>, block: Int, head: Int, upTo end: Int) {
+    /// Where each page holds the head in bf16, up to `end`.
+    func fill(_ places: UnsafeMutableBufferPointer<UnsafePointer<UInt16>>, block: Int, head: Int, upTo end: Int) {
         for index in 0..<spanCount(upTo: end) {
-            spans[index] = UnsafePointer(pages[index].elements(UInt16.self) + place(block: block, head: head))
+            places[index] = UnsafePointer(pages[index].elements(UInt16.self) + place(block: block, head: head))
         }
     }
 }
