@@ -13,7 +13,8 @@ static lora_cpu detect(void) {
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
         return LORA_CPU_AVX2;
-    if (!(__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"))) return LORA_CPU_AVX512;
+    if (!__builtin_cpu_supports("avx512vnni")) return LORA_CPU_AVX512;
+    if (!__builtin_cpu_supports("avx512bf16")) return LORA_CPU_AVX512_VNNI;
     return LORA_CPU_AVX512_BF16;
 #else
     return LORA_CPU_PORTABLE;

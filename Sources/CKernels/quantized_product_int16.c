@@ -2,13 +2,18 @@
 // The products of a block are summed exactly, as integers; the sums of blocks meet in floats, in one chain over K for each
 // element of y, which does not depend on the number of rows.
 //
-// AVX512_VNNI multiplies bytes without a sign by bytes with one. So x is kept as two of the latter, 256 high + low, and a
-// weight is taken with ZERO(type) added, whose products with x are subtracted from the sum.
+// How a CPU multiplies such integers decides how x is kept: int16_bytes.h, int16_pairs.h.
 #ifdef LORA_LANES
 
 #include "quantized_blocks.h"
 
-/// x (32) as the row `row` of a block of `rows`: high (8,rows,4), low (8,rows,4), scales (rows), sums of integers (rows).
+#ifdef LORA_HAS_VNNI
+#include "int16_bytes.h"
+#else
+#include "int16_pairs.h"
+#endif
+
+/// x (32) as the row `row` of a block of `rows`: words of integers (16,rows), scales (rows), sums of integers (rows).
 LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row, const float *x) {
     ints magnitudes = 0, sums = 0;
 #pragma clang loop unroll(full)
@@ -19,16 +24,12 @@ LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row,
     // What is not finite is the largest, and makes the scale and the result no finite numbers.
     const float largest = float_of((uint32_t)__builtin_reduce_max(magnitudes)), scale = largest / LARGEST_INTEGER;
     const float inverse = largest > 1e-30f ? LARGEST_INTEGER / largest : 0;
-    int8_t bytes[64];  // high, low
+    uint8_t bytes[64];
 #pragma clang loop unroll(full)
     for (int p = 0; p < PARTS; p++) {
         // Adding 1.5 * 2^23 puts the last place at 1: the addition rounds. What is not finite becomes any 16 bits.
         ints integers = (ints)(v_load(x + p * LORA_LANES) * inverse + 0x1.8p23f) << 16 >> 16;
-        ints low = integers << 24 >> 24;
-        signed_bytes_of_lanes lows = __builtin_convertvector(low, signed_bytes_of_lanes);
-        signed_bytes_of_lanes highs = __builtin_convertvector((integers - low) >> 8, signed_bytes_of_lanes);
-        __builtin_memcpy(bytes + 32 + p * LORA_LANES, &lows, sizeof lows);
-        __builtin_memcpy(bytes + p * LORA_LANES, &highs, sizeof highs);
+        LORA_NAME(store_integers)(bytes, (size_t)p * LORA_LANES, integers);
         sums += integers;
     }
     const int32_t sum = __builtin_reduce_add(sums);
@@ -48,101 +49,63 @@ static void LORA_NAME(round_rows_int16)(void *out, const float *x, size_t M, siz
         }
 }
 
-#ifdef LORA_HAS_BF16  // this variant's CPU has AVX512_VNNI too
-
-/// 32 weights, each with ZERO(type) added.
-LORA_INLINE __m256i LORA_NAME(weights)(const uint8_t *block, const lora_type type) {
-    if (type == LORA_Q8_0)
-        return _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(block + 2)), _mm256_set1_epi8(-128));
-    __m128i nibbles = _mm_loadu_si128((const __m128i *)(block + (type == LORA_Q4_1 ? 4 : 2)));
-    const __m256i shifts = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4);
-    __m256i shifted = _mm256_srlv_epi32(_mm256_broadcastsi128_si256(nibbles), shifts);
-    return _mm256_and_si256(shifted, _mm256_set1_epi8(15));
+/// The half in the lower 16 bits of each lane.
+LORA_INLINE floats LORA_NAME(floats_of_halves)(ints halves) {
+#if LORA_LANES == 16
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)halves));
+#elif LORA_LANES == 8
+    return _mm256_cvtph_ps((__m128i)__builtin_convertvector(halves, shorts_of_lanes));
+#else
+    return (floats){from_half((uint16_t)halves[0]), from_half((uint16_t)halves[1]), from_half((uint16_t)halves[2]),
+                    from_half((uint16_t)halves[3])};
+#endif
 }
 
-/// The first and the last 16 weights of two rows, those of `a` in the lower half.
-LORA_INLINE void LORA_NAME(weights_of_two)(__m256i weights[2], const uint8_t *a, const uint8_t *b,
-                                           const lora_type type) {
-    const size_t at = type == LORA_Q4_1 ? 4 : 2;
-    __m256i first = _mm256_loadu2_m128i((const __m128i *)(b + at), (const __m128i *)(a + at));
-    if (type == LORA_Q8_0) {
-        __m256i last = _mm256_loadu2_m128i((const __m128i *)(b + at + 16), (const __m128i *)(a + at + 16));
-        weights[0] = _mm256_xor_si256(first, _mm256_set1_epi8(-128));
-        weights[1] = _mm256_xor_si256(last, _mm256_set1_epi8(-128));
-    } else {
-        weights[0] = _mm256_and_si256(first, _mm256_set1_epi8(15));
-        weights[1] = _mm256_and_si256(_mm256_srli_epi16(first, 4), _mm256_set1_epi8(15));
-    }
-}
-
-/// The sums of sixteen halves of vectors: the lower ones of the first four, the upper ones, the same of the other four.
-LORA_INLINE ints LORA_NAME(add_up)(const __m256i sums[8]) {
-    __m256i twos[4], fours[2];
-#pragma clang loop unroll(full)
-    for (int p = 0; p < 4; p++)
-        twos[p] = _mm256_add_epi32(_mm256_unpacklo_epi32(sums[2 * p], sums[2 * p + 1]),
-                                   _mm256_unpackhi_epi32(sums[2 * p], sums[2 * p + 1]));
-#pragma clang loop unroll(full)
-    for (int p = 0; p < 2; p++)
-        fours[p] = _mm256_add_epi32(_mm256_unpacklo_epi64(twos[2 * p], twos[2 * p + 1]),
-                                    _mm256_unpackhi_epi64(twos[2 * p], twos[2 * p + 1]));
-    return (ints)_mm512_inserti64x4(_mm512_castsi256_si512(fours[0]), fours[1], 1);
+/// Four lanes, again and again.
+LORA_INLINE floats LORA_NAME(repeat)(lora_floats4 four) {
+#if LORA_LANES == 16
+    return __builtin_shufflevector(four, four, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+#elif LORA_LANES == 8
+    return __builtin_shufflevector(four, four, 0, 1, 2, 3, 0, 1, 2, 3);
+#else
+    return four;
+#endif
 }
 
 /// y (used,columns) overwritten or added to: `rows` = 1, 2 or 4 rows of x, x_bytes apart, of which `used` exist, times
-/// `columns` <= 16 / rows rows of W. A lane for each of the sums, those of a row of W side by side. Fetches what is
-/// `ahead`.
+/// `columns` <= LORA_LANES / rows rows of W. A lane for each of the sums, those of a row of W side by side. Fetches what
+/// is `ahead`.
 LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
                                   size_t used, const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
                                   const uint8_t *ahead, const size_t columns, size_t K, int add) {
     floats total = 0;
     for (size_t k = 0; k < K; k += 32, x += ROW_BYTES, W += bytes) {
 #pragma clang loop unroll(full)
-        for (size_t line = 0; line < 16 / rows * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-        ahead += 16 / rows * bytes;
-        __m256i sums[8];
-        int32_t halves[16], x_sums[4];
-        float x_scales[4];
+        for (size_t line = 0; line < LORA_LANES / rows * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+        ahead += LORA_LANES / rows * bytes;
+        int32_t halves[LORA_LANES];
+        lora_floats4 x_scales, x_sums;  // the sums are integers
 #pragma clang loop unroll(full)
         for (size_t i = 0; i < 4; i++) {
             const uint8_t *row = x + (i % rows < used ? i % rows : used - 1) * x_bytes;
-            __builtin_memcpy(x_scales + i, row + 64, sizeof x_scales[i]);
-            __builtin_memcpy(x_sums + i, row + 68, sizeof x_sums[i]);
+            __builtin_memcpy((float *)&x_scales + i, row + 64, sizeof(float));
+            __builtin_memcpy((float *)&x_sums + i, row + 68, sizeof(float));
         }
 #pragma clang loop unroll(full)
-        for (size_t l = 0; l < 16; l++)
+        for (size_t l = 0; l < LORA_LANES; l++)
             __builtin_memcpy(halves + l, W + (l / rows < columns ? l / rows : columns - 1) * W_bytes, sizeof halves[l]);
-        // Two lanes four apart share a vector: their rows of W differ, that of x does not.
-        __m256i w[2];
-#pragma clang loop unroll(full)
-        for (size_t p = 0; p < 8; p++) {
-            const size_t lane = p < 4 ? p : p + 4, i = lane % rows, a = lane / rows, b = (lane + 4) / rows;
-            if (i == 0) {
-                const uint8_t *lower = W + (a < columns ? a : columns - 1) * W_bytes;
-                const uint8_t *upper = W + (b < columns ? b : columns - 1) * W_bytes;
-                LORA_NAME(weights_of_two)(w, lower, upper, type);
-            }
-            const __m128i *row = (const __m128i *)(x + (i < used ? i : used - 1) * x_bytes);
-            __m256i parts[4];  // high, low
-#pragma clang loop unroll(full)
-            for (int q = 0; q < 4; q++) parts[q] = _mm256_broadcastsi128_si256(_mm_loadu_si128(row + q));
-            __m256i sum = _mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], parts[0]);
-            sum = _mm256_slli_epi32(_mm256_dpbusd_epi32(sum, w[1], parts[1]), 8);
-            sums[p] = _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(sum, w[0], parts[2]), w[1], parts[3]);
-        }
-        const ints pairs = {halves[0], halves[1], halves[2],  halves[3],  halves[4],  halves[5],  halves[6],  halves[7],
-                            halves[8], halves[9], halves[10], halves[11], halves[12], halves[13], halves[14], halves[15]};
-        const ints x_sum = (ints)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)x_sums));
-        const floats x_scale = _mm512_broadcast_f32x4(_mm_loadu_ps(x_scales));
-        const floats scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)pairs));
-        const floats sum = __builtin_convertvector(LORA_NAME(add_up)(sums) - ZERO(type) * x_sum, floats);
-        total = __builtin_elementwise_fma(sum, scale * x_scale, total);
+        ints pairs;
+        __builtin_memcpy(&pairs, halves, sizeof pairs);
+        const ints x_sum = (ints)LORA_NAME(repeat)(x_sums);
+        const floats x_scale = LORA_NAME(repeat)(x_scales), scale = LORA_NAME(floats_of_halves)(pairs);
+        const ints sums = LORA_NAME(strip_sums)(type, rows, used, x, x_bytes, W, W_bytes, columns, x_sum);
+        total += __builtin_convertvector(sums, floats) * (scale * x_scale);
         if (type == LORA_Q4_1) {
-            const floats offset = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32((__m512i)pairs, 16)));
-            total = __builtin_elementwise_fma(offset, x_scale * __builtin_convertvector(x_sum, floats), total);
+            const floats offset = LORA_NAME(floats_of_halves)(pairs >> 16);
+            total += offset * (x_scale * __builtin_convertvector(x_sum, floats));
         }
     }
-    float out[16];
+    float out[LORA_LANES];
     v_store(out, total);
     for (size_t j = 0; j < columns; j++)
         for (size_t i = 0; i < used; i++) {
@@ -151,11 +114,11 @@ LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, cons
         }
 }
 
-/// y (M,N), M <= rows, `16 / rows` rows of W at a time.
+/// y (M,N), M <= rows, `LORA_LANES / rows` rows of W at a time.
 LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
                                    const uint8_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N,
                                    size_t K, int add) {
-    const size_t W_bytes = K / 32 * bytes, x_bytes = K / 32 * ROW_BYTES, width = 16 / rows;
+    const size_t W_bytes = K / 32 * bytes, x_bytes = K / 32 * ROW_BYTES, width = LORA_LANES / rows;
     const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
     for (; n + width <= N; n += width, W += width * W_bytes)
@@ -165,15 +128,6 @@ LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, con
         LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), N - n,
                          K, add);
 }
-
-#define GROUP 8
-#define GROUP_NAME(name) LORA_NAME(name##_8)
-#define add_products(sum, w, x) (group_ints) _mm256_dpbusd_epi32((__m256i)(sum), _mm256_set1_epi32(w), (__m256i)(x))
-#include "int16_group.h"
-#define GROUP 16
-#define GROUP_NAME(name) LORA_NAME(name##_16)
-#define add_products(sum, w, x) (group_ints) _mm512_dpbusd_epi32((__m512i)(sum), _mm512_set1_epi32(w), (__m512i)(x))
-#include "int16_group.h"
 
 /// y (M,N) for one type.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const uint8_t *x,
@@ -189,44 +143,6 @@ LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, flo
     else
         LORA_NAME(groups_16)(type, bytes, y, y_stride, x, W, next, M, N, K, add);
 }
-
-#else
-
-LORA_INLINE int32_t LORA_NAME(weight)(const uint8_t *block, size_t k, const lora_type type) {
-    if (type == LORA_Q8_0) return (int8_t)block[2 + k];
-    return (block[(type == LORA_Q4_1 ? 4 : 2) + k % 16] >> (k / 16 * 4) & 15) - (type == LORA_Q4_0 ? 8 : 0);
-}
-
-/// y (M,N) for one type, an element at a time.
-LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const uint8_t *x,
-                                   const uint8_t *W, const uint8_t *next, size_t M, size_t N, size_t K, int add) {
-    const size_t rows = rows_of_group(M);
-    (void)next;
-    for (size_t m = 0; m < M; m++)
-        for (size_t n = 0; n < N; n++) {
-            const uint8_t *block = x + m / rows * rows * K / 32 * ROW_BYTES, *w = W + n * (K / 32 * bytes);
-            const size_t row = m % rows;
-            float total = 0;
-            for (size_t k = 0; k < K; k += 32, block += rows * ROW_BYTES, w += bytes) {
-                int32_t sum = 0, x_sum;
-                float x_scale;
-                for (size_t i = 0; i < 32; i++) {
-                    size_t at = (i / 4 * rows + row) * 4 + i % 4;
-                    int32_t integer = 256 * (int8_t)block[at] + (int8_t)block[32 * rows + at];
-                    sum += integer * LORA_NAME(weight)(w, i, type);
-                }
-                __builtin_memcpy(&x_scale, block + 64 * rows + 4 * row, sizeof x_scale);
-                __builtin_memcpy(&x_sum, block + 68 * rows + 4 * row, sizeof x_sum);
-                lora_floats4 scales = LORA_NAME(two_halves)(w);
-                total += (float)sum * (scales[0] * x_scale);
-                if (type == LORA_Q4_1) total += scales[1] * (x_scale * (float)x_sum);
-            }
-            float *to = y + m * y_stride + n;
-            *to = add ? *to + total : total;
-        }
-}
-
-#endif
 
 static int LORA_NAME(quantized_product_int16)(float *y, size_t y_stride, const void *x, const void *W, lora_type type,
                                               size_t M, size_t N, size_t K, int add, const void *next) {
@@ -245,20 +161,16 @@ static int LORA_NAME(quantized_product_int16)(float *y, size_t y_stride, const v
 #include "lora_kernels.h"
 
 enum {
-    ROW_BYTES = 72,     // a row's share of a block: 32 integers, their scale and sum
-    GROUP_COLUMNS = 4,  // rows of W at a time for a group of rows of x
+    ROW_BYTES = 72,  // a row's share of a block: 32 integers, their scale and sum
 };
 
 /// Of x: 256 high + low with both in a byte.
 static const float LARGEST_INTEGER = 127 * 256 + 127;
 
-/// What makes weights of a type numbers without a sign, of those of Q4_1 nothing.
-#define ZERO(type) ((type) == LORA_Q8_0 ? 128 : (type) == LORA_Q4_0 ? 8 : 0)
-
 /// Rows of a group of M rows.
 static size_t rows_of_group(size_t M) { return M <= 4 ? 1 : M <= 8 ? 8 : 16; }
 
-#define LORA_MULTIPLIES_BF16
+#define LORA_MULTIPLIES_INTEGERS
 #define LORA_FILE "quantized_product_int16.c"
 #include "variants.h"
 

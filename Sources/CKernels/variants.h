@@ -3,7 +3,8 @@
 /// An operation's file has two halves. The first, under `#ifdef LORA_LANES`, holds the bodies, written for vectors of
 /// LORA_LANES floats and named LORA_NAME(…); it is compiled here once per variant under that variant's target
 /// attribute. The second holds the public functions, which call through a table of the variants. A file that multiplies
-/// bf16 defines LORA_MULTIPLIES_BF16 and gets a variant of its own, under LORA_HAS_BF16, for the last CPU.
+/// bf16 defines LORA_MULTIPLIES_BF16 and gets a variant of its own, under LORA_HAS_BF16, for the last CPU. One that
+/// multiplies whole numbers defines LORA_MULTIPLIES_INTEGERS and gets one under LORA_HAS_VNNI for the last two.
 #include "dispatch.h"
 #include "lora_kernels.h"
 
@@ -42,6 +43,27 @@
 #undef LORA_ROWS
 #pragma clang attribute pop
 
+#ifdef LORA_MULTIPLIES_INTEGERS
+
+#pragma clang attribute push(                                                                                          \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#define LORA_LANES 16
+#define LORA_SUFFIX avx512_vnni
+#define LORA_ROWS 8
+#define LORA_HAS_VNNI 1
+#include "vector.h"
+#include LORA_FILE
+#undef LORA_LANES
+#undef LORA_SUFFIX
+#undef LORA_ROWS
+#undef LORA_HAS_VNNI
+#pragma clang attribute pop
+
+// AVX-512 alone multiplies whole numbers no better than AVX2.
+#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx2, name##_avx512_vnni, name##_avx512_vnni}
+
+#else
+
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))),              \
                              apply_to = function)
 #define LORA_LANES 16
@@ -70,13 +92,14 @@
 #undef LORA_HAS_BF16
 #pragma clang attribute pop
 
-#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512_bf16}
+#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512, name##_avx512_bf16}
 
 #else
 
-// The other operations accumulate products of f32, so the bf16 and VNNI instructions have no use: their last variant
-// shares the code of the one before.
-#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512}
+// The other operations accumulate products of f32, so that the last instructions have no use.
+#define LORA_VARIANTS(name) {name##_portable, name##_avx2, name##_avx512, name##_avx512, name##_avx512}
+
+#endif
 
 #endif
 

@@ -6,7 +6,9 @@ import Testing
 // One test at a time: the CPU variant is the process's.
 @Suite("Dequantisation", .serialized)
 struct DequantizeTests {
-    static let variants = [LORA_CPU_PORTABLE, LORA_CPU_AVX2, LORA_CPU_AVX512, LORA_CPU_AVX512_BF16]
+    static let variants = [
+        LORA_CPU_PORTABLE, LORA_CPU_AVX2, LORA_CPU_AVX512, LORA_CPU_AVX512_VNNI, LORA_CPU_AVX512_BF16,
+    ]
 
     /// Runs `body` under every variant that this machine can run, and puts the best one back.
     private func withEveryVariant(_ body: (lora_cpu) throws -> Void) async throws {

@@ -15,7 +15,7 @@ struct Variant: Sendable, CustomTestStringConvertible {
     static let all: [Variant] = (0...lora_cpu_best().rawValue).map { Variant(cpu: lora_cpu(rawValue: $0)) }
 
     var testDescription: String {
-        let names = ["portable", "AVX2", "AVX-512", "AVX-512 BF16"]
+        let names = ["portable", "AVX2", "AVX-512", "AVX-512 VNNI", "AVX-512 BF16"]
         return names[Int(cpu.rawValue)]
     }
 

@@ -22,7 +22,8 @@ typedef enum lora_cpu {
     LORA_CPU_PORTABLE = 0,
     LORA_CPU_AVX2 = 1,         // AVX2 + FMA + F16C
     LORA_CPU_AVX512 = 2,       // AVX-512 F/BW/DQ/VL
-    LORA_CPU_AVX512_BF16 = 3,  // the former + AVX512_BF16 + AVX512_VNNI
+    LORA_CPU_AVX512_VNNI = 3,  // the former + AVX512_VNNI
+    LORA_CPU_AVX512_BF16 = 4,  // the former + AVX512_BF16
 } lora_cpu;
 
 /// The best variant this machine can run; chosen once when the library is loaded.

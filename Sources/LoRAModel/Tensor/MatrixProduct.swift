@@ -195,9 +195,19 @@ final class MatrixProduct {
 
     // MARK: Few rows
 
-    /// Whether operands of direct products are rounded: not where a pass of many rows ends with a few, as those may
-    /// have the precision of f32 for little.
-    private var roundsDirectly: Bool { readsStored && multipliesHalves }
+    /// What the rows of x are for the stored blocks of a matrix.
+    private enum Operands {
+        case integers
+        case halves
+        case floats
+    }
+
+    /// Matrices of whole numbers meet whole numbers, which are faster and more exact than bf16. Where a pass of many rows
+    /// ends with a few, those may have the precision of f32 for little.
+    private func operands(_ type: lora_type) -> Operands {
+        guard readsStored else { return .floats }
+        return lora_multiplies_int16(type) != 0 ? .integers : multipliesHalves ? .halves : .floats
+    }
 
     /// Rows from which on it pays to share them between threads.
     static let sharedRows = 4
@@ -209,23 +219,22 @@ final class MatrixProduct {
         _ y: UnsafeMutablePointer<Float>, stride: Int, _ x: UnsafePointer<Float>, rows M: Int, _ W: StackedMatrix,
         next: StackedMatrix? = nil, accumulate: Bool = false
     ) {
-        let (floats, integers) = (halves(scratch[0]), scratch[0] + Self.scratchCount * 2)
-        if roundsDirectly {
-            // Matrices of whole numbers meet whole numbers, which are as fast as bf16 or faster, and more exact.
-            let sizes = (lora_grouped_rows_count(M, W.columns) * 2, lora_int16_rows_size(M, W.columns))
-            precondition(
-                max(sizes.0, sizes.1) <= Self.scratchCount * 2, "\(M) × \(W.columns) operands of a direct product")
-            if W.parts.contains(where: { lora_multiplies_int16($0.kernelType) == 0 }) {
-                lora_group_rows_bf16(floats, x, M, W.columns)
-            }
-            if W.parts.contains(where: { lora_multiplies_int16($0.kernelType) != 0 }) {
-                let blocks = W.columns / 32
-                if M < Self.sharedRows {
-                    lora_round_rows_int16(integers, x, M, W.columns, 0, blocks)
-                } else {
-                    pool.forEachRange(of: blocks) { range, _ in
-                        lora_round_rows_int16(integers, x, M, W.columns, range.lowerBound, range.count)
-                    }
+        let (rounded, integers) = (halves(scratch[0]), scratch[0] + Self.scratchCount * 2)
+        let holds = { (bytes: Int) in
+            precondition(bytes <= Self.scratchCount * 2, "\(M) × \(W.columns) operands of a direct product")
+        }
+        if W.parts.contains(where: { operands($0.kernelType) == .halves }) {
+            holds(lora_grouped_rows_count(M, W.columns) * 2)
+            lora_group_rows_bf16(rounded, x, M, W.columns)
+        }
+        if W.parts.contains(where: { operands($0.kernelType) == .integers }) {
+            holds(lora_int16_rows_size(M, W.columns))
+            let blocks = W.columns / 32
+            if M < Self.sharedRows {
+                lora_round_rows_int16(integers, x, M, W.columns, 0, blocks)
+            } else {
+                pool.forEachRange(of: blocks) { range, _ in
+                    lora_round_rows_int16(integers, x, M, W.columns, range.lowerBound, range.count)
                 }
             }
         }
@@ -237,12 +246,11 @@ final class MatrixProduct {
                 let end = share.lowerBound + at + rows.count
                 let next = end < share.upperBound ? W.bytes(row: end) : following
                 let status =
-                    if !roundsDirectly {
-                        lora_quantized_product(out, stride, x, weights, type, M, N, K, adds)
-                    } else if lora_multiplies_int16(type) != 0 {
+                    switch operands(part.kernelType) {
+                    case .integers:
                         lora_quantized_product_int16(out, stride, integers, weights, type, M, N, K, adds, next)
-                    } else {
-                        lora_quantized_product_bf16(out, stride, floats, weights, type, M, N, K, adds, next)
+                    case .halves: lora_quantized_product_bf16(out, stride, rounded, weights, type, M, N, K, adds, next)
+                    case .floats: lora_quantized_product(out, stride, x, weights, type, M, N, K, adds)
                     }
                 precondition(status == 0, "no kernel multiplies \(part.type)")
             }

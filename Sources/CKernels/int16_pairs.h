@@ -1,0 +1,133 @@
+// Whole numbers of 16 bits as they are, for CPUs that multiply those and add up pairs of products; weights are widened.
+// Included under LORA_LANES.
+
+#define WORDS 16  // of two numbers, in 32 weights
+#define HALVES 1
+#define ZERO(type) 0  // weights keep their sign
+#define WIDE_PARTS (16 / LORA_LANES)
+
+#ifndef LORA_INT16_PAIRS_NAMES
+#define LORA_INT16_PAIRS_NAMES
+#define shorts LORA_NAME(shorts)
+#define shorts_of_ints LORA_NAME(shorts_of_ints)
+#define bytes_of_shorts LORA_NAME(bytes_of_shorts)
+#define signed_bytes_of_shorts LORA_NAME(signed_bytes_of_shorts)
+#endif
+
+typedef int16_t shorts __attribute__((ext_vector_type(2 * LORA_LANES)));
+typedef int16_t shorts_of_ints __attribute__((ext_vector_type(LORA_LANES)));
+typedef uint8_t bytes_of_shorts __attribute__((ext_vector_type(2 * LORA_LANES)));
+typedef int8_t signed_bytes_of_shorts __attribute__((ext_vector_type(2 * LORA_LANES)));
+
+/// LORA_LANES of 32 integers of x, from `at` on, into a row (64 bytes).
+LORA_INLINE void LORA_NAME(store_integers)(uint8_t *row, size_t at, ints integers) {
+    shorts_of_ints narrow = __builtin_convertvector(integers, shorts_of_ints);
+    __builtin_memcpy(row + 2 * at, &narrow, sizeof narrow);
+}
+
+/// The sums of products of neighbours.
+LORA_INLINE ints LORA_NAME(add_pairs)(shorts a, shorts b) {
+#if LORA_LANES == 8
+    return (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return (ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+    shorts_of_ints a_even = a.even, a_odd = a.odd, b_even = b.even, b_odd = b.odd;
+    return __builtin_convertvector(a_even, ints) * __builtin_convertvector(b_even, ints) +
+           __builtin_convertvector(a_odd, ints) * __builtin_convertvector(b_odd, ints);
+#endif
+}
+
+/// 32 weights.
+LORA_INLINE void LORA_NAME(widen)(shorts w[WIDE_PARTS], const uint8_t *block, const lora_type type) {
+#pragma clang loop unroll(full)
+    for (size_t p = 0; p < WIDE_PARTS; p++) {
+        const size_t at = p * 2 * LORA_LANES;
+        if (type == LORA_Q8_0) {
+            signed_bytes_of_shorts bytes;
+            __builtin_memcpy(&bytes, block + 2 + at, sizeof bytes);
+            w[p] = __builtin_convertvector(bytes, shorts);
+        } else {
+            bytes_of_shorts bytes;
+            __builtin_memcpy(&bytes, block + (type == LORA_Q4_1 ? 4 : 2) + at % 16, sizeof bytes);
+            w[p] = (__builtin_convertvector(bytes, shorts) >> (short)(at / 16 * 4) & 15) - (type == LORA_Q4_0 ? 8 : 0);
+        }
+    }
+}
+
+LORA_INLINE void LORA_NAME(load_words)(int32_t words[WORDS], const uint8_t *block, const lora_type type) {
+    shorts w[WIDE_PARTS];
+    LORA_NAME(widen)(w, block, type);
+    __builtin_memcpy(words, w, sizeof w);
+}
+
+/// The sum of each vector, a lane for each.
+LORA_INLINE ints LORA_NAME(add_up)(const ints sums[LORA_LANES]) {
+    ints twos[LORA_LANES / 2], fours[LORA_LANES / 4];
+#pragma clang loop unroll(full)
+    for (int p = 0; p < LORA_LANES / 2; p++) {
+        const ints a = sums[2 * p], b = sums[2 * p + 1];
+#if LORA_LANES == 8
+        twos[p] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) +
+                  __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+#else
+        twos[p] = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+    }
+#pragma clang loop unroll(full)
+    for (int p = 0; p < LORA_LANES / 4; p++) {
+        const ints a = twos[2 * p], b = twos[2 * p + 1];
+#if LORA_LANES == 8
+        fours[p] = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
+                   __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+#else
+        fours[p] = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+#endif
+    }
+#if LORA_LANES == 8
+    return __builtin_shufflevector(fours[0], fours[1], 0, 1, 2, 3, 8, 9, 10, 11) +
+           __builtin_shufflevector(fours[0], fours[1], 4, 5, 6, 7, 12, 13, 14, 15);
+#else
+    return fours[0];
+#endif
+}
+
+/// A block's sums of products: lane l has row l % rows of x, x_bytes apart, of which `used` exist, and row l / rows of W,
+/// of which `columns` exist.
+LORA_INLINE ints LORA_NAME(strip_sums)(const lora_type type, const size_t rows, size_t used, const uint8_t *x,
+                                       size_t x_bytes, const uint8_t *W, size_t W_bytes, const size_t columns,
+                                       ints x_sum) {
+    ints sums[LORA_LANES];
+    (void)x_sum;
+#pragma clang loop unroll(full)
+    for (size_t j = 0; j < LORA_LANES / rows; j++) {
+        shorts w[WIDE_PARTS];
+        LORA_NAME(widen)(w, W + (j < columns ? j : columns - 1) * W_bytes, type);
+#pragma clang loop unroll(full)
+        for (size_t i = 0; i < rows; i++) {
+            shorts own[WIDE_PARTS];
+            __builtin_memcpy(own, x + (i < used ? i : used - 1) * x_bytes, sizeof own);
+            ints sum = LORA_NAME(add_pairs)(w[0], own[0]);
+#pragma clang loop unroll(full)
+            for (size_t p = 1; p < WIDE_PARTS; p++) sum += LORA_NAME(add_pairs)(w[p], own[p]);
+            sums[j * rows + i] = sum;
+        }
+    }
+    return LORA_NAME(add_up)(sums);
+}
+
+#define add_products(sum, w, x) ((sum) + LORA_NAME(add_pairs)((shorts)(ints)(w), (shorts)(x)))
+#define GROUP_LANES LORA_LANES
+#define GROUP 8
+#define GROUP_NAME(name) LORA_NAME(name##_8)
+#include "int16_group.h"
+#define add_products(sum, w, x) ((sum) + LORA_NAME(add_pairs)((shorts)(ints)(w), (shorts)(x)))
+#define GROUP_LANES LORA_LANES
+#define GROUP 16
+#define GROUP_NAME(name) LORA_NAME(name##_16)
+#include "int16_group.h"
+
+#undef WORDS
+#undef HALVES
+#undef ZERO
+#undef WIDE_PARTS
