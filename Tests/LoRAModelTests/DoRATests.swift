@@ -66,6 +66,45 @@ extension KernelTests {
                     compute: compute, rows: 64, positions: 64, dropout: dropout, checkpointing: checkpointing))
         }
 
+        // MARK: Norms
+
+        @Test(
+            "Norms are those of the adapted rows, also where B A takes a row of W almost away",
+            arguments: Variant.all)
+        func norms(variant: Variant) throws {
+            try variant.use {
+                let plain = AdapterParameters.randomDoRA(model, rank: 4, scale: 2)
+                for pair in plain.layout.pairs {
+                    // Row 3 is left with a thousandth of W's, row 5 with nothing.
+                    let A = plain.values + pair.offset
+                    for (rank, row) in [(0, 3), (1, 5)] {
+                        model.matrix(pair.target, block: pair.block).expand(A + rank * pair.inputs, row: row)
+                        for column in 0..<4 { plain.values[pair.offsetB + row * 4 + column] = 0 }
+                    }
+                    plain.values[pair.offsetB + 3 * 4] = -0.999 / 2
+                    plain.values[pair.offsetB + 5 * 4 + 1] = -1 / 2
+                }
+                plain.initializeMagnitudes(for: model)
+                for pair in plain.layout.pairs {
+                    let W = model.matrix(pair.target, block: pair.block)
+                    var row = [Float](repeating: 0, count: pair.inputs)
+                    for output in 0..<pair.outputs {
+                        W.expand(&row, row: output)
+                        let B = plain.matrixB(pair) + output * pair.rank
+                        let squares = row.indices.reduce(0.0) { sum, column in
+                            let added = (0..<pair.rank).reduce(0.0) {
+                                $0 + Double(B[$1]) * Double(plain.matrixA(pair)[$1 * pair.inputs + column])
+                            }
+                            let value = Double(row[column]) + Double(pair.scale) * added
+                            return sum + value * value
+                        }
+                        let (norm, expected) = (Double(plain.rowFactors(pair)[output]), squares.squareRoot())
+                        #expect(abs(norm - expected) <= 1e-4 * expected, "\(pair.moduleName) \(output)")
+                    }
+                }
+            }
+        }
+
         // MARK: Training
 
         /// The norms count as constants, so the differences are taken with the gains held: magnitudes follow the norms.

@@ -63,20 +63,15 @@ extension AdapterParameters {
 
     /// The norms (out) of the rows of W + s · B A.
     private func rowNorms(_ pair: LowRankPair, _ base: BaseModel, pool: ThreadPool?) -> [Float] {
-        let W = base.matrix(pair.target, block: pair.block)
-        let (rowCount, scratchCount) = (AdaptedRows.group * pair.inputs, AdaptedRows.scratchCount(pair))
+        let norms = AdaptedNorms(pair, self, base, pool: pool)
+        let count = AdaptedNorms.scratchCount(rank: pair.rank, threads: pool?.count ?? 1)
+        var scratch = [Float](repeating: 0, count: count)
         return [Float](unsafeUninitializedCapacity: pair.outputs) { buffer, count in
             count = pair.outputs
-            guard let norms = buffer.baseAddress else { return }
-            let share = { (rows: Range<Int>, _: Int) in
-                withUnsafeTemporaryAllocation(of: Float.self, capacity: rowCount + scratchCount) { scratch in
-                    guard let out = scratch.baseAddress else { return }
-                    AdaptedRows(pair, self, W, scratch: out + rowCount)
-                        .norms(norms + rows.lowerBound, rows: rows, out: out)
-                }
+            guard let out = buffer.baseAddress else { return }
+            scratch.withUnsafeMutableBufferPointer { scratch in
+                if let scratch = scratch.baseAddress { norms.write(out, scratch: scratch, pool: pool) }
             }
-            guard let pool else { return share(0..<pair.outputs, 0) }
-            pool.forEachRange(of: pair.outputs, multiple: AdaptedRows.group, share)
         }
     }
 }

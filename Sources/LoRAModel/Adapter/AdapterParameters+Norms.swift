@@ -31,16 +31,19 @@ extension AdapterParameters {
         }
     }
 
+    /// Rows of W and of ΔW at a time.
+    private static let changedRows = 16
+
     /// Sums of the squares of W and of ΔW, a few rows at a time.
     private func squares(of pair: LowRankPair, _ base: BaseModel) -> (base: Double, change: Double) {
         let (W, width) = (base.matrix(pair.target, block: pair.block), pair.inputs)
-        let count = AdaptedRows.group * width
+        let count = Self.changedRows * width
         var sums = (base: 0.0, change: 0.0)
         withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * count) { scratch in
             guard let rows = scratch.baseAddress else { return }
             let change = rows + count
-            for lower in stride(from: 0, to: pair.outputs, by: AdaptedRows.group) {
-                let range = lower..<min(lower + AdaptedRows.group, pair.outputs)
+            for lower in stride(from: 0, to: pair.outputs, by: Self.changedRows) {
+                let range = lower..<min(lower + Self.changedRows, pair.outputs)
                 for row in range { W.expand(rows + (row - lower) * width, row: row) }
                 change.initialize(repeating: 0, count: count)
                 addChange(of: pair, to: change, base: rows, rows: range, weight: 1)

@@ -17,10 +17,12 @@ final class TrainedMagnitudes {
     private var forward: [ExpandedMatrix?]
     private var backward: [ExpandedMatrix?]
     private let workspaces: [Workspace]
+    private let scratch: UnsafeMutablePointer<Float>  // for norms
 
     private struct Module {
         let pair: LowRankPair
         let weights: StackedMatrix
+        let norms: AdaptedNorms
         let gains: UnsafeMutablePointer<Float>  // (out)
         let inverseNorms: UnsafeMutablePointer<Float>  // (out)
     }
@@ -30,14 +32,13 @@ final class TrainedMagnitudes {
         let backward: ExpansionBuffer
     }
 
-    /// What one thread needs for the rows of a chunk, or of a group of W's rows.
+    /// What one thread needs for the rows of a chunk.
     private struct Workspace {
         let output: UnsafeMutablePointer<Float>  // (chunk, widest out)
         let otherOutput: UnsafeMutablePointer<Float>  // (chunk, widest out)
         let input: UnsafeMutablePointer<Float>  // (chunk, widest in)
         /// Rounded rows, where products take bf16.
         let halves: UnsafeMutablePointer<UInt16>?  // (chunk, widest in or out)
-        let scaled: UnsafeMutablePointer<Float>  // (group, r)
     }
 
     /// nil where the adapter has no magnitudes.
@@ -52,6 +53,7 @@ final class TrainedMagnitudes {
                 layout.pair(block: block, target).map { pair in
                     Module(
                         pair: pair, weights: StackedMatrix([model.matrix(target, block: block)]),
+                        norms: AdaptedNorms(pair, parameters, model, pool: product.pool),
                         gains: arena.allocate(pair.outputs), inverseNorms: arena.allocate(pair.outputs))
                 }
             }
@@ -73,24 +75,22 @@ final class TrainedMagnitudes {
                 otherOutput: arena.allocate(ThreadPool.rowChunk * widest.outputs),
                 input: arena.allocate(ThreadPool.rowChunk * widest.inputs),
                 halves: compute == .bf16
-                    ? arena.allocate(ThreadPool.rowChunk * max(widest.inputs, widest.outputs)) : nil,
-                scaled: arena.allocate(AdaptedRows.group * layout.largestRank))
+                    ? arena.allocate(ThreadPool.rowChunk * max(widest.inputs, widest.outputs)) : nil)
         }
+        scratch = arena.allocate(AdaptedNorms.scratchCount(rank: layout.largestRank, threads: product.pool.count))
     }
 
     /// Bytes of the arena that `init` takes.
     static func size(layout: AdapterLayout, compute: Compute, threads: Int) -> Int {
         guard layout.rowFactors == .magnitudes else { return 0 }
         let (widest, chunk) = (Sizes(layout), ThreadPool.rowChunk)
-        let floats = [
-            chunk * widest.outputs, chunk * widest.outputs, chunk * widest.inputs,
-            AdaptedRows.group * layout.largestRank,
-        ]
+        let floats = [chunk * widest.outputs, chunk * widest.outputs, chunk * widest.inputs]
         let halves = compute == .bf16 ? chunk * max(widest.inputs, widest.outputs) : 0
         let perThread =
             floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }
             + Arena.size(of: UInt16.self, count: halves)
-        return threads * perThread
+        let scratch = AdaptedNorms.scratchCount(rank: layout.largestRank, threads: threads)
+        return threads * perThread + Arena.size(of: Float.self, count: scratch)
             + layout.pairs.reduce(0) { $0 + 2 * Arena.size(of: Float.self, count: $1.outputs) }
             + widest.shapes.values.reduce(0) {
                 $0 + 2 * ExpansionBuffer.size(rows: $1.outputs, columns: $1.inputs, compute: compute)
@@ -117,17 +117,11 @@ final class TrainedMagnitudes {
     /// The gains that A, B and m give now, with all threads.
     func update() {
         for case let module? in modules {
-            let (pair, W) = (module.pair, module.weights.parts[0])
-            let magnitudes = parameters.rowFactors(pair)
-            product.pool.forEachRange(of: pair.outputs, multiple: AdaptedRows.group) { rows, thread in
-                let workspace = workspaces[thread]
-                let norms = module.inverseNorms
-                AdaptedRows(pair, parameters, W, scratch: workspace.scaled)
-                    .norms(norms + rows.lowerBound, rows: rows, out: workspace.input)
-                for row in rows {
-                    module.gains[row] = AdapterParameters.gain(magnitude: magnitudes[row], norm: norms[row])
-                    norms[row] = norms[row] > 0 ? 1 / norms[row] : 0
-                }
+            let (magnitudes, norms) = (parameters.rowFactors(module.pair), module.inverseNorms)
+            module.norms.write(norms, scratch: scratch, pool: product.pool)
+            for row in 0..<module.pair.outputs {
+                module.gains[row] = AdapterParameters.gain(magnitude: magnitudes[row], norm: norms[row])
+                norms[row] = norms[row] > 0 ? 1 / norms[row] : 0
             }
         }
     }

@@ -12,6 +12,7 @@ public final class BaseModel: Sendable {
     let blocks: [Block]
     /// Divisors of the rotary frequencies (D/2), as Llama 3 scales them; empty for none.
     let ropeFactors: [Float]
+    let rowSquares = RowSquares()
 
     /// The weights of one transformer block.
     struct Block: Sendable {
@@ -57,5 +58,21 @@ public final class BaseModel: Sendable {
         guard tensors.problems.isEmpty else { throw FormatError(tensors.summary, file: file.path) }
         self.file = file
         self.configuration = configuration
+    }
+}
+
+extension BaseModel {
+    /// The matrix (out, in) of a projection.
+    func matrix(_ target: TargetModule, block index: Int) -> FrozenMatrix {
+        let block = blocks[index]
+        return switch target {
+        case .queryProjection: block.queryKeyValue.parts[0]
+        case .keyProjection: block.queryKeyValue.parts[1]
+        case .valueProjection: block.queryKeyValue.parts[2]
+        case .outputProjection: block.attentionOutput.parts[0]
+        case .gateProjection: block.gateUp.parts[0]
+        case .upProjection: block.gateUp.parts[1]
+        case .downProjection: block.down.parts[0]
+        }
     }
 }

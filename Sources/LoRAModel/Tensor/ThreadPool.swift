@@ -96,6 +96,11 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
+    /// The same with all threads of `pool`, or the calling one alone.
+    static func share(_ count: Int, by pool: ThreadPool?, _ body: (_ range: Range<Int>, _ thread: Int) -> Void) {
+        if let pool { pool.forEachRange(of: count, body) } else { body(0..<count, 0) }
+    }
+
     /// The part of `count` items that `forEachRange` gives to `thread`.
     func range(of count: Int, multiple: Int = 1, thread: Int) -> Range<Int> {
         let blocks = (count + multiple - 1) / multiple
