@@ -173,8 +173,15 @@ double ceiling_read(size_t threads, double seconds) {
     void *buffer = aligned_alloc(ALIGNMENT, threads * size);
     if (buffer == NULL) return -1;
     memset(buffer, 1, threads * size);
-    const job work = {.words = buffer, .size = size, .seconds = seconds};
-    const double rate = run_threads(work, threads, read_thread);
+    const double rate = ceiling_read_again(buffer, threads * size, threads, seconds);
     free(buffer);
     return rate;
+}
+
+double ceiling_read_again(const void *bytes, size_t size, size_t threads, double seconds) {
+    if (threads == 0 || threads > MOST_THREADS) return -1;
+    // What read_thread adds up at a time.
+    const size_t part = size / threads / ALIGNMENT * ALIGNMENT;
+    const job work = {.words = bytes, .size = part, .seconds = seconds};
+    return run_threads(work, threads, read_thread);
 }

@@ -22,7 +22,7 @@ enum Figure: String, Codable, CaseIterable {
         case .ofCeiling: performed.map { $0 / run.ceiling }
         case .ofBlockedCeiling: performed.map { $0 / run.blockedCeiling }
         case .readBandwidth: run.readBandwidth
-        case .ofBandwidth: measurement.gigabytesPerToken.map { $0 * step.tokensPerSecond / run.readBandwidth }
+        case .ofBandwidth: run.ofBandwidth
         case .stepSeconds: step.seconds
         case .forwardSeconds: step.forward
         case .lossSeconds: step.loss

@@ -8,6 +8,8 @@ struct Measurement: Codable {
         let forward: Double
         let loss: Double
         let backward: Double
+        /// GB/s that memory gave just before and after, for decoding alone.
+        var readBandwidth: Double?
 
         /// Packing, clipping and AdamW: what the phases do not cover.
         var optimizer: Double { seconds - forward - loss - backward }
@@ -65,5 +67,17 @@ struct Run: Codable {
     var ceiling: Double { (before.rowMajor + after.rowMajor) / 2 }
     var blockedCeiling: Double { (before.blocked + after.blocked) / 2 }
     /// GB/s.
-    var readBandwidth: Double { (before.readBandwidth + after.readBandwidth) / 2 }
+    var readBandwidth: Double {
+        median(measurement.steps.dropFirst().compactMap(\.readBandwidth))
+            ?? (before.readBandwidth + after.readBandwidth) / 2
+    }
+    /// Of what memory gave, the share that decoding read: the median over the steps, each by its own minute.
+    var ofBandwidth: Double? {
+        measurement.gigabytesPerToken.flatMap { bytes in
+            median(
+                measurement.steps.dropFirst().compactMap { step in
+                    step.readBandwidth.map { bytes * step.tokensPerSecond / $0 }
+                })
+        }
+    }
 }

@@ -24,7 +24,8 @@ struct Report: Encodable {
             Where these two lie apart (drift), something else ran. Figures are medians over the runs, each of its median
             step. The floor of a token is 4 operations for each weight, and attention; real rows have no such fraction,
             for the tokens that all rows of a batch begin with are computed once. Decoding reads all weights once for a
-            token of every stream: its limit is the memory. That of prefill is 2 operations for each weight, and attention.
+            token of every stream: its limit is what memory gives, which is measured before and after each step; the fraction is
+            the median of the steps', each by its own limit. That of prefill is 2 operations for each weight, and attention.
 
             \(Outcome.tables(outcomes))
 

@@ -1,3 +1,4 @@
+import CCeilings
 import LoRAFormats
 import LoRAModel
 import LoRATraining
@@ -12,30 +13,43 @@ struct ServingWorker {
 
     /// Tokens that a decoding sequence begins with, and that each gets in a step.
     static let (promptLength, stepLength) = (64, 32)
+    /// Memory that is read between the steps of decoding, far more than the caches hold.
+    private static let readBytes = 256 << 20
 
     func run() throws -> Measurement {
         let model = try BaseModel(path: base)
         let pool = ThreadPool(count: threads)
         defer { pool.shutdown() }
-        let seconds: [Double]
+        let passes: [Pass]
         switch workload.data {
-        case .decode(let streams, let adapters): seconds = try decode(model, pool, streams, adapters: adapters)
-        case .prefill(let length): seconds = try prefill(model, pool, length)
+        case .decode(let streams, let adapters): passes = try decode(model, pool, streams, adapters: adapters)
+        case .prefill(let length): passes = try prefill(model, pool, length)
         case .random, .rows, .traffic: preconditionFailure("\(workload.name) is no pass of serving")
         }
         let tokens = workload.servedTokens ?? 0
+        let isDecoding = passes.contains { $0.readBandwidth != nil }
         return Measurement(
             workload: workload.name, isServing: true, engine: workload.compute.rawValue, threads: threads,
             recomputes: false,
-            steps: seconds.map { .init(tokens: tokens, seconds: $0, forward: $0, loss: 0, backward: 0) },
+            steps: passes.map {
+                .init(
+                    tokens: tokens, seconds: $0.seconds, forward: $0.seconds, loss: 0, backward: 0,
+                    readBandwidth: $0.readBandwidth)
+            },
             dataSeconds: nil, secondsToFirstStep: nil, secondsToFirstStepEnd: nil,
-            peakResidentBytes: TrainingRun.peakResidentBytes, gigaflopsPerToken: gigaflopsPerToken(model),
+            peakResidentBytes: TrainingRun.peakResidentBytes - (isDecoding ? Self.readBytes : 0),
+            gigaflopsPerToken: gigaflopsPerToken(model),
             gigabytesPerToken: gigabytesPerToken(model))
     }
 
-    /// Seconds of each step: `stepLength` passes of one token of each of `streams` after the prompts, logits included.
-    private func decode(_ model: BaseModel, _ pool: ThreadPool, _ streams: Int, adapters count: Int) throws -> [Double]
-    {
+    private struct Pass {
+        let seconds: Double
+        /// GB/s at which the base could be read just before and after.
+        var readBandwidth: Double?
+    }
+
+    /// Each step: `stepLength` passes of one token of each of `streams` after the prompts, logits included.
+    private func decode(_ model: BaseModel, _ pool: ThreadPool, _ streams: Int, adapters count: Int) throws -> [Pass] {
         let positions = Self.promptLength + Self.stepLength
         let pass = try InferencePass(
             model: model, pool: pool, compute: workload.compute, capacity: max(streams, Self.promptLength),
@@ -53,9 +67,13 @@ struct ServingWorker {
             let prompt = (0..<Self.promptLength).map { _ in token() }
             pass.run([.init(cache: cache, tokens: prompt, adapter: adapter, wanted: .none)]) { _, _, _ in }
         }
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readBytes, alignment: 64)
+        defer { memory.deallocate() }
+        memory.initializeMemory(as: UInt8.self, repeating: 1)
+        var before = readBandwidth(memory)
         return (0...steps).map { _ in
             for sequence in sequences { sequence.cache.truncate(to: Self.promptLength) }
-            return seconds {
+            let seconds = seconds {
                 for _ in 0..<Self.stepLength {
                     let chunks = sequences.map {
                         InferencePass.Chunk(cache: $0.cache, tokens: [token()], adapter: $0.adapter, wanted: .last)
@@ -63,11 +81,19 @@ struct ServingWorker {
                     pass.run(chunks, by: .stored) { _, _, _ in }
                 }
             }
+            let after = readBandwidth(memory)
+            defer { before = after }
+            return Pass(seconds: seconds, readBandwidth: (before + after) / 2)
         }
     }
 
-    /// Seconds of each pass over `length` tokens, up to the logits of the last.
-    private func prefill(_ model: BaseModel, _ pool: ThreadPool, _ length: Int) throws -> [Double] {
+    /// GB/s at which as many threads read memory right now: what it gives changes within seconds.
+    private func readBandwidth(_ memory: UnsafeMutableRawBufferPointer) -> Double {
+        ceiling_read_again(memory.baseAddress, memory.count, threads, 0.05)
+    }
+
+    /// Each pass over `length` tokens, up to the logits of the last.
+    private func prefill(_ model: BaseModel, _ pool: ThreadPool, _ length: Int) throws -> [Pass] {
         let pass = try InferencePass(
             model: model, pool: pool, compute: workload.compute, capacity: length, positions: length)
         var random = SplitMix64(seed: 1)
@@ -76,9 +102,10 @@ struct ServingWorker {
         let cache = KeyValueCache(configuration: model.configuration)
         return (0...steps).map { _ in
             cache.truncate(to: 0)
-            return seconds {
-                pass.run([.init(cache: cache, tokens: prompt, adapter: nil, wanted: .last)]) { _, _, _ in }
-            }
+            return Pass(
+                seconds: seconds {
+                    pass.run([.init(cache: cache, tokens: prompt, adapter: nil, wanted: .last)]) { _, _, _ in }
+                })
         }
     }
 

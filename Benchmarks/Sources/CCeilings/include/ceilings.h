@@ -21,4 +21,7 @@ double ceiling_product(
 /// there is no memory for it.
 double ceiling_read(size_t threads, double seconds);
 
+/// GB/s at which `threads` threads read `bytes`, each a part of its own, again and again for about `seconds`.
+double ceiling_read_again(const void *bytes, size_t size, size_t threads, double seconds);
+
 #endif
