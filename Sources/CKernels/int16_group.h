@@ -19,51 +19,73 @@ LORA_INLINE void GROUP_NAME(block)(const lora_type type, const size_t bytes, con
     for (int j = 0; j < columns; j++)
 #pragma clang loop unroll(full)
         for (int v = 0; v < VECTORS; v++) totals[j][v] = 0;
-    for (size_t k = 0; k < K; k += 32, x += ROW_BYTES * GROUP, W += bytes) {
+    float scales[COLUMNS][16], offsets[COLUMNS][16];
+    for (size_t k = 0; k < K; k += 32, x += ROW_BYTES * GROUP) {
+        const size_t part = k / 32 % 8, share = BYTES_OF_32(type, bytes);
 #pragma clang loop unroll(full)
-        for (size_t line = 0; line < (size_t)columns * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-        ahead += (size_t)columns * bytes;
+        for (size_t line = 0; line < (size_t)columns * share; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+        ahead += (size_t)columns * share;
         int32_t w[COLUMNS][WORDS];
-        group_ints sums[COLUMNS][HALVES][VECTORS], x_sums[VECTORS];
+        group_ints x_sums[2][VECTORS];
         group_floats x_scales[VECTORS];
         __builtin_memcpy(x_scales, x + 64 * GROUP, sizeof x_scales);
-        __builtin_memcpy(x_sums, x + 68 * GROUP, sizeof x_sums);
+        __builtin_memcpy(x_sums[0], x + 68 * GROUP, sizeof x_sums[0]);
+        if (TERMS(type) == 2) {
+            __builtin_memcpy(x_sums[1], x + 72 * GROUP, sizeof x_sums[1]);
+#pragma clang loop unroll(full)
+            for (int v = 0; v < VECTORS; v++) x_sums[0][v] -= x_sums[1][v];
+        }
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) {
-            LORA_NAME(load_words)(w[j], W + (size_t)j * W_bytes, type);
-#pragma clang loop unroll(full)
-            for (int v = 0; v < VECTORS; v++) {
-                sums[j][0][v] = 0;
-                sums[j][HALVES - 1][v] = x_sums[v] * -ZERO(type);
-            }
+            const uint8_t *block = W + (size_t)j * W_bytes;
+            if (is_large(type) && part == 0) LORA_NAME(unpack)(scales[j], offsets[j], block, type);
+            LORA_NAME(load_words)(w[j], block, type, part);
         }
         // Weights are broadcast from memory: out of a register, a shuffle of each would keep products waiting.
         __asm__("" : "+m"(w));
 #pragma clang loop unroll(full)
-        for (int q = 0; q < WORDS; q++) {
-            group_ints own[HALVES][VECTORS];
-#pragma clang loop unroll(full)
-            for (int h = 0; h < HALVES; h++)
-                __builtin_memcpy(own[h], x + (h * WORDS + q) * 4 * GROUP, sizeof own[h]);
+        for (int t = 0; t < TERMS(type); t++) {
+            group_ints sums[COLUMNS][HALVES][VECTORS];
 #pragma clang loop unroll(full)
             for (int j = 0; j < columns; j++)
 #pragma clang loop unroll(full)
+                for (int v = 0; v < VECTORS; v++) {
+                    sums[j][0][v] = 0;
+                    sums[j][HALVES - 1][v] = x_sums[t][v] * -ZERO(type);
+                }
+#pragma clang loop unroll(full)
+            for (int q = t * WORDS / TERMS(type); q < (t + 1) * WORDS / TERMS(type); q++) {
+                group_ints own[HALVES][VECTORS];
+#pragma clang loop unroll(full)
                 for (int h = 0; h < HALVES; h++)
+                    __builtin_memcpy(own[h], x + (h * WORDS + q) * 4 * GROUP, sizeof own[h]);
 #pragma clang loop unroll(full)
-                    for (int v = 0; v < VECTORS; v++)
-                        sums[j][h][v] = add_products(sums[j][h][v], w[j][q], own[h][v]);
-        }
+                for (int j = 0; j < columns; j++)
 #pragma clang loop unroll(full)
-        for (int j = 0; j < columns; j++) {
-            const lora_floats4 scales = LORA_NAME(two_halves)(W + (size_t)j * W_bytes);
+                    for (int h = 0; h < HALVES; h++)
 #pragma clang loop unroll(full)
-            for (int v = 0; v < VECTORS; v++) {
-                const group_ints sum = HALVES == 1 ? sums[j][0][v] : (sums[j][0][v] << 8) + sums[j][HALVES - 1][v];
-                totals[j][v] += __builtin_convertvector(sum, group_floats) * (scales[0] * x_scales[v]);
-                if (type == LORA_Q4_1)
-                    totals[j][v] += scales[1] * (x_scales[v] * __builtin_convertvector(x_sums[v], group_floats));
+                        for (int v = 0; v < VECTORS; v++)
+                            sums[j][h][v] = add_products(sums[j][h][v], w[j][q], own[h][v]);
+            }
+#pragma clang loop unroll(full)
+            for (int j = 0; j < columns; j++) {
+                float scale, offset;
+                if (is_large(type)) {
+                    scale = scales[j][TERMS(type) * part + (size_t)t], offset = offsets[j][part];
+                } else {
+                    const lora_floats4 both = LORA_NAME(two_halves)(W + (size_t)j * W_bytes);
+                    scale = both[0], offset = both[1];
+                }
+#pragma clang loop unroll(full)
+                for (int v = 0; v < VECTORS; v++) {
+                    const group_ints sum = HALVES == 1 ? sums[j][0][v] : (sums[j][0][v] << 8) + sums[j][HALVES - 1][v];
+                    totals[j][v] += __builtin_convertvector(sum, group_floats) * (scale * x_scales[v]);
+                    if (HAS_OFFSET(type))
+                        totals[j][v] += offset * (x_scales[v] * __builtin_convertvector(x_sums[0][v], group_floats));
+                }
             }
         }
+        if (!is_large(type) || part == 7) W += bytes;
     }
     float out[COLUMNS][GROUP];
     __builtin_memcpy(out, totals, sizeof out);
@@ -79,7 +101,7 @@ LORA_INLINE void GROUP_NAME(block)(const lora_type type, const size_t bytes, con
 LORA_INLINE void GROUP_NAME(groups)(const lora_type type, const size_t bytes, float *y, size_t y_stride,
                                     const uint8_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N, size_t K,
                                     int add) {
-    const size_t W_bytes = K / 32 * bytes, group = K / 32 * ROW_BYTES * GROUP;
+    const size_t W_bytes = ROW_BYTES_OF(type, bytes, K), group = K / 32 * ROW_BYTES * GROUP;
     const uint8_t *end = W + N * W_bytes;
     for (size_t n = 0, columns; n < N; n += columns, W += columns * W_bytes) {
         columns = N - n < COLUMNS ? 1 : COLUMNS;

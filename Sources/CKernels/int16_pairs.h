@@ -38,12 +38,22 @@ LORA_INLINE ints LORA_NAME(add_pairs)(shorts a, shorts b) {
 #endif
 }
 
-/// 32 weights.
-LORA_INLINE void LORA_NAME(widen)(shorts w[WIDE_PARTS], const uint8_t *block, const lora_type type) {
+/// 32 weights (of part `part` of a block of 256).
+LORA_INLINE void LORA_NAME(widen)(shorts w[WIDE_PARTS], const uint8_t *block, const lora_type type, size_t part) {
 #pragma clang loop unroll(full)
     for (size_t p = 0; p < WIDE_PARTS; p++) {
         const size_t at = p * 2 * LORA_LANES;
-        if (type == LORA_Q8_0) {
+        if (is_large(type)) {
+            bytes_of_shorts low, high;
+            __builtin_memcpy(&low, block + large_low(type, part) + at, sizeof low);
+            __builtin_memcpy(&high, block + large_high(type, part) + at, sizeof high);
+            w[p] = __builtin_convertvector(low, shorts) >> (short)large_low_shift(type, part) & 15;
+            if (type != LORA_Q4_K) {
+                shorts above = __builtin_convertvector(high, shorts) >> (short)large_high_shift(type, part);
+                w[p] |= (above & (type == LORA_Q6_K ? 3 : 1)) << 4;
+            }
+            if (type == LORA_Q6_K) w[p] -= 32;
+        } else if (type == LORA_Q8_0) {
             signed_bytes_of_shorts bytes;
             __builtin_memcpy(&bytes, block + 2 + at, sizeof bytes);
             w[p] = __builtin_convertvector(bytes, shorts);
@@ -55,9 +65,9 @@ LORA_INLINE void LORA_NAME(widen)(shorts w[WIDE_PARTS], const uint8_t *block, co
     }
 }
 
-LORA_INLINE void LORA_NAME(load_words)(int32_t words[WORDS], const uint8_t *block, const lora_type type) {
+LORA_INLINE void LORA_NAME(load_words)(int32_t words[WORDS], const uint8_t *block, const lora_type type, size_t part) {
     shorts w[WIDE_PARTS];
-    LORA_NAME(widen)(w, block, type);
+    LORA_NAME(widen)(w, block, type, part);
     __builtin_memcpy(words, w, sizeof w);
 }
 
@@ -92,28 +102,33 @@ LORA_INLINE ints LORA_NAME(add_up)(const ints sums[LORA_LANES]) {
 #endif
 }
 
-/// A block's sums of products: lane l has row l % rows of x, x_bytes apart, of which `used` exist, and row l / rows of W,
-/// of which `columns` exist.
-LORA_INLINE ints LORA_NAME(strip_sums)(const lora_type type, const size_t rows, size_t used, const uint8_t *x,
-                                       size_t x_bytes, const uint8_t *W, size_t W_bytes, const size_t columns,
-                                       ints x_sum) {
-    ints sums[LORA_LANES];
-    (void)x_sum;
+/// Sums of products of 32 weights, or of the first and the last 16 where they have scales of their own: lane l has row
+/// l % rows of x, x_bytes apart, of which `used` exist, and row l / rows of W, of which `columns` exist.
+LORA_INLINE void LORA_NAME(strip_sums)(ints out[2], const lora_type type, size_t part, const size_t rows, size_t used,
+                                       const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
+                                       const size_t columns, const ints x_sums[2]) {
+    ints sums[2][LORA_LANES];
+    (void)x_sums;
 #pragma clang loop unroll(full)
     for (size_t j = 0; j < LORA_LANES / rows; j++) {
         shorts w[WIDE_PARTS];
-        LORA_NAME(widen)(w, W + (j < columns ? j : columns - 1) * W_bytes, type);
+        LORA_NAME(widen)(w, W + (j < columns ? j : columns - 1) * W_bytes, type, part);
 #pragma clang loop unroll(full)
         for (size_t i = 0; i < rows; i++) {
             shorts own[WIDE_PARTS];
             __builtin_memcpy(own, x + (i < used ? i : used - 1) * x_bytes, sizeof own);
-            ints sum = LORA_NAME(add_pairs)(w[0], own[0]);
 #pragma clang loop unroll(full)
-            for (size_t p = 1; p < WIDE_PARTS; p++) sum += LORA_NAME(add_pairs)(w[p], own[p]);
-            sums[j * rows + i] = sum;
+            for (size_t t = 0; t < TERMS(type); t++) {
+                ints sum = 0;
+#pragma clang loop unroll(full)
+                for (size_t p = t * WIDE_PARTS / TERMS(type); p < (t + 1) * WIDE_PARTS / TERMS(type); p++)
+                    sum += LORA_NAME(add_pairs)(w[p], own[p]);
+                sums[t][j * rows + i] = sum;
+            }
         }
     }
-    return LORA_NAME(add_up)(sums);
+#pragma clang loop unroll(full)
+    for (int t = 0; t < TERMS(type); t++) out[t] = LORA_NAME(add_up)(sums[t]);
 }
 
 #define add_products(sum, w, x) ((sum) + LORA_NAME(add_pairs)((shorts)(ints)(w), (shorts)(x)))

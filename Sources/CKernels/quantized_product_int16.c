@@ -1,6 +1,6 @@
-// y = x W^T for rows of x as integers of 16 bits with a scale for every 32, and a W of blocks of 32 integers with a scale.
-// The products of a block are summed exactly, as integers; the sums of blocks meet in floats, in one chain over K for each
-// element of y, which does not depend on the number of rows.
+// y = x W^T for rows of x as integers of 16 bits with a scale for every 32, and a W of integers with a scale for every 32 or
+// 16. The products that share scales are summed exactly, as integers; these sums meet in floats, in one chain over K for
+// each element of y, which does not depend on the number of rows.
 //
 // How a CPU multiplies such integers decides how x is kept: int16_bytes.h, int16_pairs.h.
 #ifdef LORA_LANES
@@ -13,9 +13,10 @@
 #include "int16_pairs.h"
 #endif
 
-/// x (32) as the row `row` of a block of `rows`: words of integers (16,rows), scales (rows), sums of integers (rows).
+/// x (32) as the row `row` of a block of `rows`: words of integers (16,rows), scales (rows), sums of integers (rows), sums of the
+/// last 16 (rows).
 LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row, const float *x) {
-    ints magnitudes = 0, sums = 0;
+    ints magnitudes = 0, sums = 0, last = 0;
 #pragma clang loop unroll(full)
     for (int p = 0; p < PARTS; p++) {
         ints bits = (ints)v_load(x + p * LORA_LANES) & 0x7fffffff;
@@ -31,11 +32,13 @@ LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row,
         ints integers = (ints)(v_load(x + p * LORA_LANES) * inverse + 0x1.8p23f) << 16 >> 16;
         LORA_NAME(store_integers)(bytes, (size_t)p * LORA_LANES, integers);
         sums += integers;
+        if (p >= PARTS / 2) last += integers;
     }
-    const int32_t sum = __builtin_reduce_add(sums);
+    const int32_t sum = __builtin_reduce_add(sums), sum_of_last = __builtin_reduce_add(last);
     for (size_t k = 0; k < 16; k++) __builtin_memcpy(block + (k * rows + row) * 4, bytes + 4 * k, 4);
     __builtin_memcpy(block + 64 * rows + 4 * row, &scale, sizeof scale);
     __builtin_memcpy(block + 68 * rows + 4 * row, &sum, sizeof sum);
+    __builtin_memcpy(block + 72 * rows + 4 * row, &sum_of_last, sizeof sum_of_last);
 }
 
 static void LORA_NAME(round_rows_int16)(void *out, const float *x, size_t M, size_t K, size_t first, size_t count) {
@@ -72,38 +75,77 @@ LORA_INLINE floats LORA_NAME(repeat)(lora_floats4 four) {
 #endif
 }
 
+/// Scales and offsets of the parts of blocks of 256, a lane for each row of W of a strip: of Q6_K sixteen scales, of the
+/// others eight of each.
+LORA_INLINE void LORA_NAME(unpack_lanes)(floats table[16], const lora_type type, const size_t rows, const uint8_t *W,
+                                         size_t W_bytes, const size_t columns) {
+    float values[LORA_LANES][16], offsets[16];
+#pragma clang loop unroll(full)
+    for (size_t j = 0; j < LORA_LANES / rows; j++) {
+        float *own = values[j * rows];
+        LORA_NAME(unpack)(own, offsets, W + (j < columns ? j : columns - 1) * W_bytes, type);
+        if (type != LORA_Q6_K) __builtin_memcpy(own + 8, offsets, 8 * sizeof *own);
+        for (size_t i = 1; i < rows; i++) __builtin_memcpy(values[j * rows + i], own, sizeof *values);
+    }
+#pragma clang loop unroll(full)
+    for (size_t first = 0; first < 16; first += LORA_LANES) {
+        floats m[LORA_LANES];
+#pragma clang loop unroll(full)
+        for (size_t l = 0; l < LORA_LANES; l++) m[l] = v_load(values[l] + first);
+        v_transpose(m);
+#pragma clang loop unroll(full)
+        for (size_t l = 0; l < LORA_LANES; l++) table[first + l] = m[l];
+    }
+}
+
 /// y (used,columns) overwritten or added to: `rows` = 1, 2 or 4 rows of x, x_bytes apart, of which `used` exist, times
 /// `columns` <= LORA_LANES / rows rows of W. A lane for each of the sums, those of a row of W side by side. Fetches what
 /// is `ahead`.
 LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
                                   size_t used, const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
                                   const uint8_t *ahead, const size_t columns, size_t K, int add) {
-    floats total = 0;
-    for (size_t k = 0; k < K; k += 32, x += ROW_BYTES, W += bytes) {
+    floats total = 0, table[16];
+    for (size_t k = 0; k < K; k += 32, x += ROW_BYTES) {
+        const size_t part = k / 32 % 8, share = BYTES_OF_32(type, bytes);
 #pragma clang loop unroll(full)
-        for (size_t line = 0; line < LORA_LANES / rows * bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-        ahead += LORA_LANES / rows * bytes;
-        int32_t halves[LORA_LANES];
-        lora_floats4 x_scales, x_sums;  // the sums are integers
+        for (size_t line = 0; line < LORA_LANES / rows * share; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+        ahead += LORA_LANES / rows * share;
+        lora_floats4 x_scales, x_sums[2];  // the sums are integers
 #pragma clang loop unroll(full)
         for (size_t i = 0; i < 4; i++) {
             const uint8_t *row = x + (i % rows < used ? i % rows : used - 1) * x_bytes;
             __builtin_memcpy((float *)&x_scales + i, row + 64, sizeof(float));
-            __builtin_memcpy((float *)&x_sums + i, row + 68, sizeof(float));
+            __builtin_memcpy((float *)x_sums + i, row + 68, sizeof(float));
+            __builtin_memcpy((float *)(x_sums + 1) + i, row + 72, sizeof(float));
         }
+        const floats x_scale = LORA_NAME(repeat)(x_scales);
+        ints x_sum[2] = {(ints)LORA_NAME(repeat)(x_sums[0]), 0}, sums[2];
+        if (TERMS(type) == 2) {
+            x_sum[1] = (ints)LORA_NAME(repeat)(x_sums[1]);
+            x_sum[0] -= x_sum[1];
+        }
+        floats scales[2], offset = 0;
+        if (is_large(type)) {
+            if (part == 0) LORA_NAME(unpack_lanes)(table, type, rows, W, W_bytes, columns);
 #pragma clang loop unroll(full)
-        for (size_t l = 0; l < LORA_LANES; l++)
-            __builtin_memcpy(halves + l, W + (l / rows < columns ? l / rows : columns - 1) * W_bytes, sizeof halves[l]);
-        ints pairs;
-        __builtin_memcpy(&pairs, halves, sizeof pairs);
-        const ints x_sum = (ints)LORA_NAME(repeat)(x_sums);
-        const floats x_scale = LORA_NAME(repeat)(x_scales), scale = LORA_NAME(floats_of_halves)(pairs);
-        const ints sums = LORA_NAME(strip_sums)(type, rows, used, x, x_bytes, W, W_bytes, columns, x_sum);
-        total += __builtin_convertvector(sums, floats) * (scale * x_scale);
-        if (type == LORA_Q4_1) {
-            const floats offset = LORA_NAME(floats_of_halves)(pairs >> 16);
-            total += offset * (x_scale * __builtin_convertvector(x_sum, floats));
+            for (size_t t = 0; t < TERMS(type); t++) scales[t] = table[TERMS(type) * part + t];
+            if (HAS_OFFSET(type)) offset = table[8 + part];
+        } else {
+            int32_t halves[LORA_LANES];
+            ints pairs;
+#pragma clang loop unroll(full)
+            for (size_t l = 0; l < LORA_LANES; l++)
+                __builtin_memcpy(halves + l, W + (l / rows < columns ? l / rows : columns - 1) * W_bytes, sizeof *halves);
+            __builtin_memcpy(&pairs, halves, sizeof pairs);
+            scales[0] = LORA_NAME(floats_of_halves)(pairs);
+            if (HAS_OFFSET(type)) offset = LORA_NAME(floats_of_halves)(pairs >> 16);
         }
+        LORA_NAME(strip_sums)(sums, type, part, rows, used, x, x_bytes, W, W_bytes, columns, x_sum);
+#pragma clang loop unroll(full)
+        for (size_t t = 0; t < TERMS(type); t++)
+            total += __builtin_convertvector(sums[t], floats) * (scales[t] * x_scale);
+        if (HAS_OFFSET(type)) total += offset * (x_scale * __builtin_convertvector(x_sum[0], floats));
+        if (!is_large(type) || part == 7) W += bytes;
     }
     float out[LORA_LANES];
     v_store(out, total);
@@ -118,7 +160,7 @@ LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, cons
 LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
                                    const uint8_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N,
                                    size_t K, int add) {
-    const size_t W_bytes = K / 32 * bytes, x_bytes = K / 32 * ROW_BYTES, width = LORA_LANES / rows;
+    const size_t W_bytes = ROW_BYTES_OF(type, bytes, K), x_bytes = K / 32 * ROW_BYTES, width = LORA_LANES / rows;
     const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
     for (; n + width <= N; n += width, W += width * W_bytes)
@@ -150,6 +192,9 @@ static int LORA_NAME(quantized_product_int16)(float *y, size_t y_stride, const v
     case LORA_Q4_0: LORA_NAME(matrix)(LORA_Q4_0, 18, y, y_stride, x, W, next, M, N, K, add); return 0;
     case LORA_Q4_1: LORA_NAME(matrix)(LORA_Q4_1, 20, y, y_stride, x, W, next, M, N, K, add); return 0;
     case LORA_Q8_0: LORA_NAME(matrix)(LORA_Q8_0, 34, y, y_stride, x, W, next, M, N, K, add); return 0;
+    case LORA_Q4_K: LORA_NAME(matrix)(LORA_Q4_K, 144, y, y_stride, x, W, next, M, N, K, add); return 0;
+    case LORA_Q5_K: LORA_NAME(matrix)(LORA_Q5_K, 176, y, y_stride, x, W, next, M, N, K, add); return 0;
+    case LORA_Q6_K: LORA_NAME(matrix)(LORA_Q6_K, 210, y, y_stride, x, W, next, M, N, K, add); return 0;
     default: return -1;
     }
 }
@@ -159,13 +204,39 @@ static int LORA_NAME(quantized_product_int16)(float *y, size_t y_stride, const v
 #include "fetch_ahead.h"
 #include "half.h"
 #include "lora_kernels.h"
+#include "quantized_types.h"
 
 enum {
-    ROW_BYTES = 72,  // a row's share of a block: 32 integers, their scale and sum
+    ROW_BYTES = 76,  // a row's share of a block: 32 integers, their scale and sums
 };
 
 /// Of x: 256 high + low with both in a byte.
 static const float LARGEST_INTEGER = 127 * 256 + 127;
+
+/// Whether blocks have 256 weights, eight parts of 32 with scales of their own.
+static inline int is_large(lora_type type) { return weights_of_block(type) == 256; }
+
+/// Scales of 32 weights.
+#define TERMS(type) ((type) == LORA_Q6_K ? 2 : 1)
+/// Whether a weight is a number without a sign times the scale, plus an offset.
+#define HAS_OFFSET(type) ((type) == LORA_Q4_1 || (type) == LORA_Q4_K || (type) == LORA_Q5_K)
+/// Bytes of a row of K weights, and of 32 of them, rounded up; `bytes` of a block.
+#define ROW_BYTES_OF(type, bytes, K) ((K) / (is_large(type) ? 256 : 32) * (bytes))
+#define BYTES_OF_32(type, bytes) (is_large(type) ? ((bytes) + 7) / 8 : (bytes))
+
+/// Where a block of 256 holds the low four bits of part `part`, in 32 bytes, and those above, and how far up in the bytes.
+static inline size_t large_low(lora_type type, size_t part) {
+    return type == LORA_Q6_K ? part / 4 * 64 + part % 2 * 32 : (type == LORA_Q4_K ? 16 : 48) + part / 2 * 32;
+}
+static inline size_t large_high(lora_type type, size_t part) {
+    return type == LORA_Q6_K ? 128 + part / 4 * 32 : 16;
+}
+static inline int large_low_shift(lora_type type, size_t part) {
+    return (int)(type == LORA_Q6_K ? part % 4 / 2 : part % 2) * 4;
+}
+static inline int large_high_shift(lora_type type, size_t part) {
+    return (int)(type == LORA_Q6_K ? part % 4 * 2 : part);
+}
 
 /// Rows of a group of M rows.
 static size_t rows_of_group(size_t M) { return M <= 4 ? 1 : M <= 8 ? 8 : 16; }
@@ -186,11 +257,13 @@ void lora_round_rows_int16(void *out, const float *x, size_t M, size_t K, size_t
     LORA_CALL(round_rows_int16)(out, x, M, K, first, count);
 }
 
-int lora_multiplies_int16(lora_type type) { return type == LORA_Q4_0 || type == LORA_Q4_1 || type == LORA_Q8_0; }
+int lora_multiplies_int16(lora_type type) {
+    return type == LORA_Q4_0 || type == LORA_Q4_1 || type == LORA_Q8_0 || is_large(type);
+}
 
 int lora_quantized_product_int16(float *y, size_t y_stride, const void *x, const void *W, lora_type type, size_t M,
                                  size_t N, size_t K, int add, const void *next) {
-    if (K % 32 != 0) return -1;
+    if (K % (is_large(type) ? 256 : 32) != 0) return -1;
     return LORA_CALL(quantized_product_int16)(y, y_stride, x, W, type, M, N, K, add, next);
 }
 

@@ -106,7 +106,7 @@ extension KernelTests {
         @Test("in integers it is as exact as rows of 16 bits can be", arguments: Variant.all, integerFormats)
         func integerReference(variant: Variant, format: Format) {
             variant.use {
-                for K in [32, 96, 2080] {
+                for K in format.block == 32 ? [32, 96, 2080] : [256, 768, 2304] {
                     for (M, N) in [(1, 1), (1, 35), (2, 70), (3, 5), (4, 11), (5, 9), (8, 6), (13, 7), (33, 4)] {
                         let W = weights(format, N: N, K: K, seed: UInt64(K + N))
                         var numbers = Numbers(UInt64(M))
@@ -150,11 +150,12 @@ extension KernelTests {
             variant.use {
                 for format in Self.integerFormats {
                     for M in [2, 7, 16] {
-                        let W = weights(format, N: 20, K: 64, seed: 1)
+                        let K = max(64, format.block)
+                        let W = weights(format, N: 20, K: K, seed: 1)
                         var numbers = Numbers(2)
-                        var x = numbers.floats(M * 64)
-                        x[64 + 40] = value
-                        let y = integerProduct(x, W, format, M: M, N: 20, K: 64, stride: 20)
+                        var x = numbers.floats(M * K)
+                        x[K + 40] = value
+                        let y = integerProduct(x, W, format, M: M, N: 20, K: K, stride: 20)
                         for (index, number) in y.enumerated() { #expect(number.isFinite == (index / 20 != 1)) }
                     }
                 }
@@ -231,7 +232,8 @@ extension KernelTests {
             variant.use {
                 var y: [Float] = [0]
                 let x = [Float](repeating: 0, count: 32)
-                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q6_K, 1, 1, 256, 0, nil) == -1)
+                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q5_0, 1, 1, 256, 0, nil) == -1)
+                #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q6_K, 1, 1, 255, 0, nil) == -1)
                 #expect(lora_quantized_product_int16(&y, 1, x, x, LORA_Q8_0, 1, 1, 31, 0, nil) == -1)
                 #expect(lora_quantized_product(&y, 1, x, x, lora_type(rawValue: 99), 1, 1, 32, 0) == -1)
                 #expect(lora_quantized_product_bf16(&y, 1, [], x, lora_type(rawValue: 99), 1, 1, 32, 0, nil) == -1)

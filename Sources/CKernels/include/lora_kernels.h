@@ -275,7 +275,7 @@ int lora_quantized_product_bf16(float *y, size_t y_stride, const uint16_t *x, co
 /// rows, each (K/32,rows,32), padded with zeros. The size of a group depends on M.
 void lora_group_rows_bf16(uint16_t *out, const float *x, size_t M, size_t K);
 size_t lora_grouped_rows_count(size_t M, size_t K);
-/// The same for Q4_0, Q4_1 and Q8_0 with x as lora_round_rows_int16 writes it, made for AVX512_VNNI: weights as they are.
+/// The same for Q4_0, Q4_1, Q8_0 and K-quants with x as lora_round_rows_int16 writes it: weights as they are.
 /// Returns -1 for other types.
 int lora_quantized_product_int16(float *y, size_t y_stride, const void *x, const void *W, lora_type type, size_t M,
                                  size_t N, size_t K, int add, const void *_Nullable next);

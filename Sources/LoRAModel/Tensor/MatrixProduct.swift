@@ -202,11 +202,13 @@ final class MatrixProduct {
         case floats
     }
 
-    /// Matrices of whole numbers meet whole numbers, which are faster and more exact than bf16. Where a pass of many rows
-    /// ends with a few, those may have the precision of f32 for little.
-    private func operands(_ type: lora_type) -> Operands {
+    /// Matrices of whole numbers meet whole numbers, which are faster and more exact than bf16, and faster than f32.
+    /// K-quants, whose scales are many, take bf16 where they can. Where a pass of many rows ends with a few, those may have
+    /// the precision of f32 for little.
+    private func operands(_ W: FrozenMatrix) -> Operands {
         guard readsStored else { return .floats }
-        return lora_multiplies_int16(type) != 0 ? .integers : multipliesHalves ? .halves : .floats
+        if lora_multiplies_int16(W.kernelType) != 0, !(multipliesHalves && W.type.blockSize == 256) { return .integers }
+        return multipliesHalves ? .halves : .floats
     }
 
     /// Rows from which on it pays to share them between threads.
@@ -223,11 +225,11 @@ final class MatrixProduct {
         let holds = { (bytes: Int) in
             precondition(bytes <= Self.scratchCount * 2, "\(M) × \(W.columns) operands of a direct product")
         }
-        if W.parts.contains(where: { operands($0.kernelType) == .halves }) {
+        if W.parts.contains(where: { operands($0) == .halves }) {
             holds(lora_grouped_rows_count(M, W.columns) * 2)
             lora_group_rows_bf16(rounded, x, M, W.columns)
         }
-        if W.parts.contains(where: { operands($0.kernelType) == .integers }) {
+        if W.parts.contains(where: { operands($0) == .integers }) {
             holds(lora_int16_rows_size(M, W.columns))
             let blocks = W.columns / 32
             if M < Self.sharedRows {
@@ -246,7 +248,7 @@ final class MatrixProduct {
                 let end = share.lowerBound + at + rows.count
                 let next = end < share.upperBound ? W.bytes(row: end) : following
                 let status =
-                    switch operands(part.kernelType) {
+                    switch operands(part) {
                     case .integers:
                         lora_quantized_product_int16(out, stride, integers, weights, type, M, N, K, adds, next)
                     case .halves: lora_quantized_product_bf16(out, stride, rounded, weights, type, M, N, K, adds, next)
