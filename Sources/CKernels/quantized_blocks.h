@@ -149,13 +149,9 @@ LORA_INLINE void LORA_NAME(unpack)(float scales[16], float offsets[16], const ui
 /// The 32 weights of part `s` of 8 of a block of 256.
 LORA_INLINE void LORA_NAME(decode_part)(floats w[PARTS], const uint8_t *block, const float scales[16],
                                         const float offsets[16], size_t s, const lora_type type) {
-    // Where the low four bits lie, where the bits above them, and how far up in their bytes.
-    const uint8_t *low = block + (type == LORA_Q4_K ? 16 : 48) + s / 2 * 32, *high = block + 16;
-    int low_shift = (int)(s % 2) * 4, high_shift = (int)s, mask = 1;
-    if (type == LORA_Q6_K) {
-        low = block + s / 4 * 64 + s % 2 * 32, high = block + 128 + s / 4 * 32;
-        low_shift = (int)(s % 4 / 2) * 4, high_shift = (int)(s % 4) * 2, mask = 3;
-    }
+    const uint8_t *low = block + large_low(type, s), *high = block + large_high(type, s);
+    const int low_shift = large_low_shift(type, s), high_shift = large_high_shift(type, s);
+    const int mask = type == LORA_Q6_K ? 3 : 1;
 #pragma clang loop unroll(full)
     for (int p = 0; p < PARTS; p++) {
         bytes_of_lanes bytes;

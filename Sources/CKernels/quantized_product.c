@@ -23,7 +23,7 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) sums[i][j] = v_splat(0);
-    const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
+    const int large = is_large(type);
     const uint8_t *block = W;
     float scales[8][16], offsets[8][16];
     for (size_t k = 0; k < K; k += 32) {
@@ -73,7 +73,7 @@ LORA_INLINE void LORA_NAME(band)(const lora_type type, const size_t bytes, const
 /// kept (columns,K) overwritten with rows of W; K a multiple of 32, or of 256 for K-quants.
 LORA_INLINE void LORA_NAME(keep)(const lora_type type, const size_t bytes, const int columns, float *kept,
                                  const uint8_t *W, size_t W_bytes, size_t K) {
-    const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
+    const int large = is_large(type);
     for (int j = 0; j < columns; j++, kept += K) {
         const uint8_t *block = W + (size_t)j * W_bytes;
         float scales[16], offsets[16];
@@ -168,7 +168,7 @@ LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, flo
 LORA_INLINE void LORA_NAME(decoded)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
                                     const uint8_t *W, size_t M, size_t N, size_t K, int add) {
     const size_t element = bytes / 32, whole = K / 32 * 32, left = K - whole;
-    const size_t W_bytes = left ? K * element : whole / (type >= LORA_Q4_K && type <= LORA_Q6_K ? 256 : 32) * bytes;
+    const size_t W_bytes = left ? K * element : whole / (is_large(type) ? 256 : 32) * bytes;
     LORA_NAME(matrix)(type, bytes, y, y_stride, x, K, W, W_bytes, M, N, whole, add);
     if (left == 0) return;
     for (size_t m = 0; m < M; m += MOST_ROWS) {

@@ -97,7 +97,7 @@ LORA_INLINE void LORA_NAME(block)(const lora_type type, const size_t bytes, cons
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
         for (int j = 0; j < columns; j++) sums[i * columns + j] = v_splat(0);
-    const int large = type == LORA_Q4_K || type == LORA_Q5_K || type == LORA_Q6_K;
+    const int large = is_large(type);
     const int plain = type == LORA_F32 || type == LORA_F16 || type == LORA_BF16;
     const uint8_t *block = W;
     float scales[8][16], offsets[8][16];
@@ -182,7 +182,7 @@ LORA_INLINE void LORA_NAME(columns)(const lora_type type, const size_t bytes, co
 LORA_INLINE void LORA_NAME(groups)(const lora_type type, const size_t bytes, const int rows, const int columns,
                                    float *y, size_t y_stride, const uint16_t *x, const uint8_t *W, const uint8_t *next,
                                    size_t M, size_t N, size_t K, int add) {
-    const size_t W_bytes = type >= LORA_Q4_K && type <= LORA_Q6_K ? K / 256 * bytes : K * bytes / 32;
+    const size_t W_bytes = is_large(type) ? K / 256 * bytes : K * bytes / 32;
     const uint8_t *end = W + N * W_bytes;
     size_t n = 0;
     for (; n + (size_t)columns <= N; n += (size_t)columns, W += (size_t)columns * W_bytes)

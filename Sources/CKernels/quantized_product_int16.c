@@ -13,8 +13,8 @@
 #include "int16_pairs.h"
 #endif
 
-/// x (32) as the row `row` of a block of `rows`: words of integers (16,rows), scales (rows), sums of integers (rows), sums of the
-/// last 16 (rows).
+/// x (32) as the row `row` of a block of `rows`: words of integers (16,rows), scales (rows), sums of integers (rows), sums of
+/// the last 16 (rows).
 LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row, const float *x) {
     ints magnitudes = 0, sums = 0, last = 0;
 #pragma clang loop unroll(full)
@@ -213,9 +213,6 @@ enum {
 /// Of x: 256 high + low with both in a byte.
 static const float LARGEST_INTEGER = 127 * 256 + 127;
 
-/// Whether blocks have 256 weights, eight parts of 32 with scales of their own.
-static inline int is_large(lora_type type) { return weights_of_block(type) == 256; }
-
 /// Scales of 32 weights.
 #define TERMS(type) ((type) == LORA_Q6_K ? 2 : 1)
 /// Whether a weight is a number without a sign times the scale, plus an offset.
@@ -223,20 +220,6 @@ static inline int is_large(lora_type type) { return weights_of_block(type) == 25
 /// Bytes of a row of K weights, and of 32 of them, rounded up; `bytes` of a block.
 #define ROW_BYTES_OF(type, bytes, K) ((K) / (is_large(type) ? 256 : 32) * (bytes))
 #define BYTES_OF_32(type, bytes) (is_large(type) ? ((bytes) + 7) / 8 : (bytes))
-
-/// Where a block of 256 holds the low four bits of part `part`, in 32 bytes, and those above, and how far up in the bytes.
-static inline size_t large_low(lora_type type, size_t part) {
-    return type == LORA_Q6_K ? part / 4 * 64 + part % 2 * 32 : (type == LORA_Q4_K ? 16 : 48) + part / 2 * 32;
-}
-static inline size_t large_high(lora_type type, size_t part) {
-    return type == LORA_Q6_K ? 128 + part / 4 * 32 : 16;
-}
-static inline int large_low_shift(lora_type type, size_t part) {
-    return (int)(type == LORA_Q6_K ? part % 4 / 2 : part % 2) * 4;
-}
-static inline int large_high_shift(lora_type type, size_t part) {
-    return (int)(type == LORA_Q6_K ? part % 4 * 2 : part);
-}
 
 /// Rows of a group of M rows.
 static size_t rows_of_group(size_t M) { return M <= 4 ? 1 : M <= 8 ? 8 : 16; }
