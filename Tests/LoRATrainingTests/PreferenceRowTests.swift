@@ -100,6 +100,15 @@ struct PreferenceRowTests {
         }
     }
 
+    @Test("Texts part where their scalars do, also between two spellings of a letter, and keep their own")
+    func spellings() throws {
+        let pair = try dataset([#"{"chosen":"Say: \u00e9 one","rejected":"Say: e\u0301 one"}"#]).pairs[0]
+        #expect(Array(text(pair.chosen).utf8) == Array("Say: \u{e9} one<|im_end|>".utf8))
+        #expect(Array(text(pair.rejected).utf8) == Array("Say: e\u{301} one<|im_end|>".utf8))
+        #expect(learned(pair.chosen) == " \u{e9} one<|im_end|>")
+        #expect(learned(pair.rejected) == " e\u{301} one<|im_end|>")
+    }
+
     @Test("Without a template, prompt and answer are joined")
     func plain() throws {
         let pair = try dataset(

@@ -36,18 +36,19 @@ extension DatasetRow {
                 "\"chosen\" and \"rejected\" begin differently, so there is no prompt in them; give it as \"prompt\""
             )
         }
+        let rest = { (text: String) in String(text.unicodeScalars.dropFirst(beginning.unicodeScalars.count)) }
         return .preference(
-            chosen: .continuation(beginning: beginning, rest: String(chosen.dropFirst(beginning.count))),
-            rejected: .continuation(
-                beginning: beginning, rest: String(rejected.dropFirst(beginning.count))))
+            chosen: .continuation(beginning: beginning, rest: rest(chosen)),
+            rejected: .continuation(beginning: beginning, rest: rest(rejected)))
     }
 
-    /// What both begin with; a space before the place where they part belongs to what follows, as most tokenizers have
-    /// it.
+    /// What both begin with, scalar by scalar as TRL has it (two spellings of é differ); a space before the place where
+    /// they part belongs to what follows, as most tokenizers have it.
     private static func sharedBeginning(_ one: String, _ other: String) -> String {
-        var shared = String(zip(one, other).prefix { $0 == $1 }.map(\.0))
+        var shared = String.UnicodeScalarView(
+            zip(one.unicodeScalars, other.unicodeScalars).prefix { $0 == $1 }.map(\.0))
         if shared.last == " " { shared.removeLast() }
-        return shared
+        return String(shared)
     }
 
     // MARK: Messages
