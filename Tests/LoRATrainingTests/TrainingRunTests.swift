@@ -23,6 +23,21 @@ struct TrainingRunTests {
         }
     }
 
+    /// Fails at the end of a run, as a report on a full disk does, or notes that the end came.
+    private final class Reporter: RunRecorder {
+        private let fails: Bool
+        private(set) var summary: TrainingSummary?
+
+        init(fails: Bool) { self.fails = fails }
+
+        func record(_ event: RunEvent) {}
+
+        func finish(_ summary: TrainingSummary) throws {
+            if fails { throw FormatError("cannot write: No space left on device", file: "report.html") }
+            self.summary = summary
+        }
+    }
+
     /// A run of six steps with a validation after every second.
     private func options(_ directory: URL, output: String) throws -> TrainingOptions {
         let base = directory.appending(path: "base.bin").path
@@ -76,6 +91,27 @@ struct TrainingRunTests {
             cut.resumes = true
             try run(cut)
             #expect(try tensors(cut) == tensors(whole))
+            #expect(!FileManager.default.fileExists(atPath: directory.path + "/kept"))
+        }
+    }
+
+    @Test("A report that cannot be written is written by going on, of the same adapter")
+    func unwritableReport() throws {
+        let lock = VariantLock.shared()
+        defer { lock.release() }
+        try TestFiles.withTemporaryDirectory { directory in
+            var options = try options(directory, output: "x.lora")
+            let error = #expect(throws: FormatError.self) { try run(options, [Reporter(fails: true)]) }
+            let message = error?.description ?? ""
+            let advice = "; a checkpoint of step 6 was written: go on with --resume \(directory.path)/kept"
+            #expect(message.hasPrefix("report.html: cannot write") && message.hasSuffix(advice), "\(message)")
+            let adapter = try tensors(options)
+
+            options.resumes = true
+            let reporter = Reporter(fails: false)
+            try run(options, [reporter])
+            #expect(reporter.summary?.losses.count == 6)
+            #expect(try tensors(options) == adapter)
             #expect(!FileManager.default.fileExists(atPath: directory.path + "/kept"))
         }
     }

@@ -51,12 +51,12 @@ public final class TrainingRun {
         let summary: TrainingSummary?
         do {
             summary = try takeSteps(recorders, isInterrupted: isInterrupted) ? finish() : nil
+            if let summary { for recorder in recorders { try recorder.finish(summary) } }
         } catch let error as FormatError {
             throw keepingSteps(error)
         }
         guard let summary else { return try interrupt() }
         try checkpointDirectory.removeAll()
-        for recorder in recorders { try recorder.finish(summary) }
         return .finished(summary)
     }
 
@@ -135,8 +135,8 @@ extension TrainingRun {
         return .interrupted(checkpoints: checkpointDirectory.path, step: progress.step)
     }
 
-    /// Writes a checkpoint before the run ends with `error`: a log or an adapter that cannot be written does not cost the
-    /// steps done.
+    /// Writes a checkpoint before the run ends with `error`: a log, an adapter or a report that cannot be written does not
+    /// cost the steps done.
     private func keepingSteps(_ error: FormatError) -> FormatError {
         guard (try? save()) != nil else { return error }
         return FormatError(
