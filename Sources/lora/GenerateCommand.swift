@@ -132,11 +132,12 @@ struct GenerateCommand: ParsableCommand {
         let firstSeconds = ((first ?? end) - start) / .seconds(1)
         let rate = Double(tokens.count - 1) / max((end - (first ?? start)) / .seconds(1), 1e-9)
         let isComplete = tokens.count < request.maximumTokens
+        let isInterrupted = interruption.isRequested
         if json {
             Console.print(
                 JSONValue.object([
                     "text": .string(text),
-                    "finish_reason": .string(isComplete ? "stop" : "length"),
+                    "finish_reason": .string(isInterrupted ? "interrupted" : isComplete ? "stop" : "length"),
                     "prompt_tokens": .integer(Int64(request.prompt.count)),
                     "completion_tokens": .integer(Int64(tokens.count)),
                     "seconds_to_first_token": .number(firstSeconds),
@@ -151,6 +152,6 @@ struct GenerateCommand: ParsableCommand {
                         + (tokens.count > 1 ? String(format: ", then %.0f tokens/s", rate) : ""))
             }
         }
-        if interruption.isRequested { throw ExitCode(130) }
+        if isInterrupted { throw ExitCode(130) }
     }
 }

@@ -89,4 +89,19 @@ struct RealBaseTests {
         #expect(output.status == 130, "\(output.errors)")
         #expect(!output.bytes.isEmpty)
     }
+
+    @Test("JSON says that an answer was interrupted, which is neither complete nor as long as allowed")
+    func interruptedJSON() throws {
+        var isSent = false
+        let output = try Program.run([
+            "generate", "--base", Fixtures.realBase, "--prompt", "Once upon a time", "--raw", "--max-tokens", "7000",
+            "--json",
+        ]) { child, _ in
+            guard !isSent, Program.handles(SIGINT, child) else { return }
+            isSent = kill(child, SIGINT) == 0
+        }
+        #expect(isSent)
+        #expect(output.status == 130, "\(output.errors)")
+        #expect(try json(output)["finish_reason"]?.stringValue == "interrupted")
+    }
 }

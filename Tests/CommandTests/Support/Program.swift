@@ -130,11 +130,19 @@ enum Program {
     }
 
     private static func highWaterMark(of process: pid_t) -> Int {
-        guard let data = FileManager.default.contents(atPath: "/proc/\(process)/status"),
-            let line = String(decoding: data, as: UTF8.self).split(separator: "\n").first(where: {
-                $0.hasPrefix("VmHWM:")
-            }), let kilobytes = line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap({ Int($0) })
-        else { return 0 }
-        return kilobytes * 1024
+        statusField("VmHWM", of: process).flatMap { Int($0) }.map { $0 * 1024 } ?? 0
+    }
+
+    /// Whether a process has a handler for a signal yet, without which it ends at once.
+    static func handles(_ signal: Int32, _ process: pid_t) -> Bool {
+        let caught = statusField("SigCgt", of: process).flatMap { UInt64($0, radix: 16) } ?? 0
+        return caught & 1 << UInt64(signal - 1) != 0
+    }
+
+    /// The first word of a line of `/proc/<process>/status`; nil once the process has ended.
+    private static func statusField(_ name: String, of process: pid_t) -> Substring? {
+        let data = FileManager.default.contents(atPath: "/proc/\(process)/status") ?? Data()
+        let line = String(decoding: data, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix(name + ":") }
+        return line?.split(whereSeparator: \.isWhitespace).dropFirst().first
     }
 }
