@@ -25,7 +25,7 @@ struct UsageTests {
         let help = try lora(["train", "--help"]).text
         let text = help.split(whereSeparator: \.isWhitespace).joined(separator: " ")
         for part in [
-            "Rank of A and B. (default: 8)", "(default: 16.0)", "(default: attention)", "(default: all)",
+            "Rank of A and B (default: 8).", "(default: 16).", "(default: attention)", "(default: all)",
             "(default: 1)", "(default: 2048)", "(default: 0.001)", "default: linear)", "(default: 0.03)",
             "(default: 0.0)", "(default: 1.0)", "default: auto)", "default: bf16)", "(default: 0)",
             "(default: 1.5GiB)",
@@ -82,7 +82,6 @@ struct UsageTests {
         ("train --base b --data d --rank-pattern q_proj=1.5", "--rank-pattern must"),
         ("train --base b --data d --rank-pattern q_proj=1,q_proj=2", "q_proj=1,q_proj=2"),
         ("train --base b --data d --alpha-pattern q_proj=0", "--alpha-pattern must"),
-        ("train --base b --data d --init-adapter x --alpha-pattern q_proj=1", "--init-adapter excludes"),
         ("train --base b --data d --find-lr --save-every 2", "--find-lr and --save-every exclude each other"),
         ("train --base b --data d --find-lr --epochs 2", "--find-lr and --epochs exclude each other"),
         ("train --base b --data d --find-lr --dry-run", "--find-lr and --dry-run exclude each other"),
@@ -109,6 +108,18 @@ struct UsageTests {
         ("export x --output o", "--format"), ("export x --output o --format zip", "zip"),
         ("export x --output o --format peft", "--base"), ("export x --output o --format hf --base b", "--base"),
     ]
+
+    @Test(
+        "--init-adapter excludes what it brings along",
+        arguments: [
+            "rank 4", "alpha 4", "rslora", "dora", "target q_proj", "layers 1", "rank-pattern q_proj=1",
+            "alpha-pattern q_proj=1",
+        ])
+    func initialAdapter(_ option: String) throws {
+        let name = try #require(option.split(separator: " ").first)
+        try wrongUsage(
+            "train --base b --data d --init-adapter x --\(option)", "--init-adapter excludes --\(name):")
+    }
 
     @Test("Wrong usage ends with 64, names the culprit and leads to the help", arguments: wrong)
     func wrongUsage(_ arguments: String, _ message: String) throws {

@@ -13,11 +13,11 @@ struct AdapterOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The adapter to write (default: adapters/<name of the data>.lora).", valueName: "file"))
     var output: String?
 
-    @Option(help: "Rank of A and B.")
-    var rank = 8
+    @Option(help: "Rank of A and B (default: 8).")
+    var rank: Int?
 
-    @Option(help: "The branch is scaled by alpha / rank.")
-    var alpha = 16.0
+    @Option(help: "The branch is scaled by alpha / rank (default: 16).")
+    var alpha: Double?
 
     @Option(help: "Share of the branch's inputs dropped in training.")
     var dropout = 0.0
@@ -28,11 +28,14 @@ struct AdapterOptions: ParsableArguments {
     @Flag(help: "Learn a magnitude for each row of the adapted matrices too (DoRA).")
     var dora = false
 
-    @Option(help: ArgumentHelp("attention, all-linear, or names such as q_proj,v_proj.", valueName: "modules"))
-    var target = TargetOption.attention
+    @Option(
+        help: ArgumentHelp(
+            "attention, all-linear, or names such as q_proj,v_proj (default: attention).", valueName: "modules"))
+    var target: TargetOption?
 
-    @Option(help: ArgumentHelp("Blocks that get pairs: all, or a range such as 10-29.", valueName: "range"))
-    var layers = LayersOption.all
+    @Option(
+        help: ArgumentHelp("Blocks that get pairs: all, or a range such as 10-29 (default: all).", valueName: "range"))
+    var layers: LayersOption?
 
     @Option(
         help: ArgumentHelp("Ranks of modules by the ends of their names (PEFT's rank_pattern).", valueName: "name=n,…"))
@@ -41,14 +44,14 @@ struct AdapterOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Alphas, as --rank-pattern.", valueName: "name=x,…"))
     var alphaPattern: PatternOption?
 
-    @Option(help: ArgumentHelp("Go on from this adapter, with its rank and targets.", valueName: "file"))
+    @Option(help: ArgumentHelp("Go on from this adapter, with its ranks, scales and modules.", valueName: "file"))
     var initAdapter: String?
 
     @OptionGroup var otherBase: OtherBaseOptions
 
     func validate() throws {
-        guard (1...4096).contains(rank) else { throw ValidationError("--rank must be from 1 to 4096") }
-        guard alpha.isFinite, alpha > 0 else { throw ValidationError("--alpha must be above 0") }
+        if let rank, !(1...4096).contains(rank) { throw ValidationError("--rank must be from 1 to 4096") }
+        if let alpha, !(alpha.isFinite && alpha > 0) { throw ValidationError("--alpha must be above 0") }
         guard (0..<1).contains(dropout) else { throw ValidationError("--dropout must be at least 0 and below 1") }
         let ranks = rankPattern.map { Array($0.values.values) } ?? []
         guard ranks.allSatisfy({ $0 == $0.rounded() && (1...4096).contains($0) }) else {
@@ -57,10 +60,18 @@ struct AdapterOptions: ParsableArguments {
         guard alphaPattern?.values.values.allSatisfy({ $0 > 0 }) ?? true else {
             throw ValidationError("--alpha-pattern must have numbers above 0")
         }
-        if initAdapter != nil, rankPattern != nil || alphaPattern != nil {
-            throw ValidationError(
-                "--init-adapter excludes --rank-pattern and --alpha-pattern: it has its own ranks and alphas")
+        if initAdapter != nil, let name = namesOfShape.first {
+            throw ValidationError("--init-adapter excludes \(name): the adapter has its own")
         }
+    }
+
+    /// The options that were given of those that say what a new adapter looks like.
+    private var namesOfShape: [String] {
+        [
+            ("--rank", rank != nil), ("--alpha", alpha != nil), ("--rslora", rslora), ("--dora", dora),
+            ("--target", target != nil), ("--layers", layers != nil), ("--rank-pattern", rankPattern != nil),
+            ("--alpha-pattern", alphaPattern != nil),
+        ].filter(\.1).map(\.0)
     }
 }
 
@@ -81,18 +92,10 @@ struct PatternOption: ExpressibleByArgument {
 }
 
 /// `attention`, `all-linear`, or a list of PEFT's names.
-struct TargetOption: ExpressibleByArgument, CustomStringConvertible {
-    static let attention = TargetOption(modules: TargetModule.attention, description: "attention")
+struct TargetOption: ExpressibleByArgument {
     let modules: [TargetModule]
-    let description: String
-
-    private init(modules: [TargetModule], description: String) {
-        self.modules = modules
-        self.description = description
-    }
 
     init?(argument: String) {
-        description = argument
         switch argument {
         case "attention": modules = TargetModule.attention
         case "all-linear": modules = TargetModule.allCases
@@ -106,15 +109,12 @@ struct TargetOption: ExpressibleByArgument, CustomStringConvertible {
 }
 
 /// `all`, one block, or a range of blocks.
-struct LayersOption: ExpressibleByArgument, CustomStringConvertible {
-    static let all = LayersOption(range: nil)
+struct LayersOption: ExpressibleByArgument {
+    /// Nil for all.
     let range: ClosedRange<Int>?
-    var description: String { range.map { "\($0.lowerBound)-\($0.upperBound)" } ?? "all" }
-
-    private init(range: ClosedRange<Int>?) { self.range = range }
 
     init?(argument: String) {
-        if argument == "all" { self = .all; return }
+        if argument == "all" { range = nil; return }
         let ends = argument.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
         guard let first = ends.first, let lower = first, ends.count <= 2, let last = ends.last, let upper = last,
             lower >= 0, lower <= upper

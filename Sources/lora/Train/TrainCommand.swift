@@ -144,13 +144,13 @@ extension TrainCommand {
     private func trainingOptions() throws -> TrainingOptions {
         let path = adapter.output ?? "adapters/\(Self.name(ofData: adapter.data)).lora"
         var options = TrainingOptions(basePath: adapter.base, dataPath: adapter.data, outputPath: path)
-        options.rank = adapter.rank
-        options.alpha = adapter.alpha
+        options.rank = adapter.rank ?? options.rank
+        options.alpha = adapter.alpha ?? options.alpha
         options.dropout = adapter.dropout
         options.usesRankStabilization = adapter.rslora
         options.decomposesWeights = adapter.dora
-        options.targets = adapter.target.modules
-        options.layers = adapter.layers.range
+        options.targets = adapter.target?.modules ?? options.targets
+        options.layers = adapter.layers?.range
         options.rankPattern = adapter.rankPattern?.values.mapValues { Int($0) } ?? [:]
         options.alphaPattern = adapter.alphaPattern?.values ?? [:]
         options.initialAdapterPath = adapter.initAdapter
