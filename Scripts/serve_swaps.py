@@ -43,7 +43,7 @@ class Client(threading.Thread):
         self.server, self.number, self.tokens, self.going, self.ending = server, number, tokens, going, ending
         self.rests, self.replies, self.failures = False, [], []
         # Seconds between tokens without swaps, and with them.
-        self.gaps, self.swapping = ([], []), False
+        self.gaps, self.swapping = ([], []), True
 
     def run(self):
         connection, turn = self.server.connection(), self.number
@@ -142,8 +142,6 @@ class Swaps:
         for client in clients:
             client.start()
         for index in range(self.options.swaps):
-            for client in clients:
-                client.swapping = True
             times.append(self.publish(self.files[(index + 1) % len(self.files)]))
             if (index + 1) % max(1, self.options.swaps // RESTS) == 0:
                 going.clear()
@@ -157,6 +155,8 @@ class Swaps:
                 while time.monotonic() - begun < self.options.quiet_seconds / RESTS:
                     self.version()
                     time.sleep(0.01)
+                for client in clients:
+                    client.swapping = True
         ending.set()
         for client in clients:
             client.join()
