@@ -3,6 +3,7 @@
 
 #define WORDS 16  // of two numbers, in 32 weights
 #define HALVES 1
+#define FEW_ROWS 4  // of x, that are multiplied apart (int16_strips.h)
 #define ZERO(type) 0  // weights keep their sign
 #define WIDE_PARTS (16 / LORA_LANES)
 
@@ -71,66 +72,6 @@ LORA_INLINE void LORA_NAME(load_words)(int32_t words[WORDS], const uint8_t *bloc
     __builtin_memcpy(words, w, sizeof w);
 }
 
-/// The sum of each vector, a lane for each.
-LORA_INLINE ints LORA_NAME(add_up)(const ints sums[LORA_LANES]) {
-    ints twos[LORA_LANES / 2], fours[LORA_LANES / 4];
-#pragma clang loop unroll(full)
-    for (int p = 0; p < LORA_LANES / 2; p++) {
-        const ints a = sums[2 * p], b = sums[2 * p + 1];
-#if LORA_LANES == 8
-        twos[p] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) +
-                  __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
-#else
-        twos[p] = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-#endif
-    }
-#pragma clang loop unroll(full)
-    for (int p = 0; p < LORA_LANES / 4; p++) {
-        const ints a = twos[2 * p], b = twos[2 * p + 1];
-#if LORA_LANES == 8
-        fours[p] = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
-                   __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
-#else
-        fours[p] = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
-#endif
-    }
-#if LORA_LANES == 8
-    return __builtin_shufflevector(fours[0], fours[1], 0, 1, 2, 3, 8, 9, 10, 11) +
-           __builtin_shufflevector(fours[0], fours[1], 4, 5, 6, 7, 12, 13, 14, 15);
-#else
-    return fours[0];
-#endif
-}
-
-/// Sums of products of 32 weights, or of the first and the last 16 where they have scales of their own: lane l has row
-/// l % rows of x, x_bytes apart, of which `used` exist, and row l / rows of W, of which `columns` exist.
-LORA_INLINE void LORA_NAME(strip_sums)(ints out[2], const lora_type type, size_t part, const size_t rows, size_t used,
-                                       const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
-                                       const size_t columns, const ints x_sums[2]) {
-    ints sums[2][LORA_LANES];
-    (void)x_sums;
-#pragma clang loop unroll(full)
-    for (size_t j = 0; j < LORA_LANES / rows; j++) {
-        shorts w[WIDE_PARTS];
-        LORA_NAME(widen)(w, W + (j < columns ? j : columns - 1) * W_bytes, type, part);
-#pragma clang loop unroll(full)
-        for (size_t i = 0; i < rows; i++) {
-            shorts own[WIDE_PARTS];
-            __builtin_memcpy(own, x + (i < used ? i : used - 1) * x_bytes, sizeof own);
-#pragma clang loop unroll(full)
-            for (size_t t = 0; t < TERMS(type); t++) {
-                ints sum = 0;
-#pragma clang loop unroll(full)
-                for (size_t p = t * WIDE_PARTS / TERMS(type); p < (t + 1) * WIDE_PARTS / TERMS(type); p++)
-                    sum += LORA_NAME(add_pairs)(w[p], own[p]);
-                sums[t][j * rows + i] = sum;
-            }
-        }
-    }
-#pragma clang loop unroll(full)
-    for (int t = 0; t < TERMS(type); t++) out[t] = LORA_NAME(add_up)(sums[t]);
-}
-
 #define add_products(sum, w, x) ((sum) + LORA_NAME(add_pairs)((shorts)(ints)(w), (shorts)(x)))
 #define GROUP_LANES LORA_LANES
 #define GROUP 8
@@ -141,8 +82,3 @@ LORA_INLINE void LORA_NAME(strip_sums)(ints out[2], const lora_type type, size_t
 #define GROUP 16
 #define GROUP_NAME(name) LORA_NAME(name##_16)
 #include "int16_group.h"
-
-#undef WORDS
-#undef HALVES
-#undef ZERO
-#undef WIDE_PARTS

@@ -1,5 +1,5 @@
-// y = x W^T for few rows of x and a quantised W. For one or two rows of x a weight block is decoded in registers; for more,
-// four rows of W are decoded into the cache, for all rows of x.
+// y = x W^T for few rows of x and a quantised W. For one or two rows of x, or as many as there are registers for their sums,
+// a weight block is decoded in registers; else four rows of W are decoded into the cache, for all rows of x.
 //
 // Every element of y is one set of lanes over K, in an order that does not depend on the number of rows.
 #ifdef LORA_LANES
@@ -138,7 +138,7 @@ LORA_INLINE void LORA_NAME(kept_columns)(const lora_type type, const size_t byte
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const float *x,
                                    size_t x_stride, const uint8_t *W, size_t W_bytes, size_t M, size_t N, size_t K,
                                    int add) {
-    if (M > 2 && K <= LONGEST_KEPT) {
+    if (M > 2 && M != MOST_ROWS && K <= LONGEST_KEPT) {
         size_t n = 0;
         for (; n + KEPT_COLUMNS <= N; n += KEPT_COLUMNS)
             LORA_NAME(kept_columns)(type, bytes, y + n, y_stride, x, x_stride, W + n * W_bytes, W_bytes, M, K, add);

@@ -41,9 +41,12 @@ LORA_INLINE void LORA_NAME(round_block)(uint8_t *block, size_t rows, size_t row,
     __builtin_memcpy(block + 72 * rows + 4 * row, &sum_of_last, sizeof sum_of_last);
 }
 
+/// Rows of a group of M rows: few are apart.
+static size_t LORA_NAME(rows_of_group)(size_t M) { return M <= FEW_ROWS ? 1 : M <= 8 ? 8 : 16; }
+
 static void LORA_NAME(round_rows_int16)(void *out, const float *x, size_t M, size_t K, size_t first, size_t count) {
     static const float zeros[32] = {0};
-    const size_t rows = rows_of_group(M);
+    const size_t rows = LORA_NAME(rows_of_group)(M);
     for (size_t m = 0; m < M; m += rows)
         for (size_t b = first; b < first + count; b++) {
             uint8_t *block = (uint8_t *)out + (m * (K / 32) + b * rows) * ROW_BYTES;
@@ -61,17 +64,6 @@ LORA_INLINE floats LORA_NAME(floats_of_halves)(ints halves) {
 #else
     return (floats){from_half((uint16_t)halves[0]), from_half((uint16_t)halves[1]), from_half((uint16_t)halves[2]),
                     from_half((uint16_t)halves[3])};
-#endif
-}
-
-/// Four lanes, again and again.
-LORA_INLINE floats LORA_NAME(repeat)(lora_floats4 four) {
-#if LORA_LANES == 16
-    return __builtin_shufflevector(four, four, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-#elif LORA_LANES == 8
-    return __builtin_shufflevector(four, four, 0, 1, 2, 3, 0, 1, 2, 3);
-#else
-    return four;
 #endif
 }
 
@@ -98,90 +90,43 @@ LORA_INLINE void LORA_NAME(unpack_lanes)(floats table[16], const lora_type type,
     }
 }
 
-/// y (used,columns) overwritten or added to: `rows` = 1, 2 or 4 rows of x, x_bytes apart, of which `used` exist, times
-/// `columns` <= LORA_LANES / rows rows of W. A lane for each of the sums, those of a row of W side by side. Fetches what
-/// is `ahead`.
-LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
-                                  size_t used, const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
-                                  const uint8_t *ahead, const size_t columns, size_t K, int add) {
-    floats total = 0, table[16];
-    for (size_t k = 0; k < K; k += 32, x += ROW_BYTES) {
-        const size_t part = k / 32 % 8, share = BYTES_OF_32(type, bytes);
+/// As `unpack_lanes` the scales of part `part`, and what is added to each weight where the type has it. `table` is kept from
+/// one part of a block of 256 to the next.
+LORA_INLINE void LORA_NAME(scales_of_lanes)(floats scales[2], floats *offset, floats table[16], const lora_type type,
+                                            size_t part, const size_t rows, const uint8_t *W, size_t W_bytes,
+                                            const size_t columns) {
+    if (is_large(type)) {
+        if (part == 0) LORA_NAME(unpack_lanes)(table, type, rows, W, W_bytes, columns);
 #pragma clang loop unroll(full)
-        for (size_t line = 0; line < LORA_LANES / rows * share; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-        ahead += LORA_LANES / rows * share;
-        lora_floats4 x_scales, x_sums[2];  // the sums are integers
-#pragma clang loop unroll(full)
-        for (size_t i = 0; i < 4; i++) {
-            const uint8_t *row = x + (i % rows < used ? i % rows : used - 1) * x_bytes;
-            __builtin_memcpy((float *)&x_scales + i, row + 64, sizeof(float));
-            __builtin_memcpy((float *)x_sums + i, row + 68, sizeof(float));
-            __builtin_memcpy((float *)(x_sums + 1) + i, row + 72, sizeof(float));
-        }
-        const floats x_scale = LORA_NAME(repeat)(x_scales);
-        ints x_sum[2] = {(ints)LORA_NAME(repeat)(x_sums[0]), 0}, sums[2];
-        if (TERMS(type) == 2) {
-            x_sum[1] = (ints)LORA_NAME(repeat)(x_sums[1]);
-            x_sum[0] -= x_sum[1];
-        }
-        floats scales[2], offset = 0;
-        if (is_large(type)) {
-            if (part == 0) LORA_NAME(unpack_lanes)(table, type, rows, W, W_bytes, columns);
-#pragma clang loop unroll(full)
-            for (size_t t = 0; t < TERMS(type); t++) scales[t] = table[TERMS(type) * part + t];
-            if (HAS_OFFSET(type)) offset = table[8 + part];
-        } else {
-            int32_t halves[LORA_LANES];
-            ints pairs;
-#pragma clang loop unroll(full)
-            for (size_t l = 0; l < LORA_LANES; l++)
-                __builtin_memcpy(halves + l, W + (l / rows < columns ? l / rows : columns - 1) * W_bytes, sizeof *halves);
-            __builtin_memcpy(&pairs, halves, sizeof pairs);
-            scales[0] = LORA_NAME(floats_of_halves)(pairs);
-            if (HAS_OFFSET(type)) offset = LORA_NAME(floats_of_halves)(pairs >> 16);
-        }
-        LORA_NAME(strip_sums)(sums, type, part, rows, used, x, x_bytes, W, W_bytes, columns, x_sum);
-#pragma clang loop unroll(full)
-        for (size_t t = 0; t < TERMS(type); t++)
-            total += __builtin_convertvector(sums[t], floats) * (scales[t] * x_scale);
-        if (HAS_OFFSET(type)) total += offset * (x_scale * __builtin_convertvector(x_sum[0], floats));
-        if (!is_large(type) || part == 7) W += bytes;
+        for (size_t t = 0; t < TERMS(type); t++) scales[t] = table[TERMS(type) * part + t];
+        if (HAS_OFFSET(type)) *offset = table[8 + part];
+        return;
     }
-    float out[LORA_LANES];
-    v_store(out, total);
-    for (size_t j = 0; j < columns; j++)
-        for (size_t i = 0; i < used; i++) {
-            float *to = y + i * y_stride + j;
-            *to = add ? *to + out[j * rows + i] : out[j * rows + i];
-        }
+    int32_t halves[LORA_LANES];
+    ints pairs;
+#pragma clang loop unroll(full)
+    for (size_t l = 0; l < LORA_LANES; l++)
+        __builtin_memcpy(halves + l, W + (l / rows < columns ? l / rows : columns - 1) * W_bytes, sizeof *halves);
+    __builtin_memcpy(&pairs, halves, sizeof pairs);
+    scales[0] = LORA_NAME(floats_of_halves)(pairs);
+    if (HAS_OFFSET(type)) *offset = LORA_NAME(floats_of_halves)(pairs >> 16);
 }
 
-/// y (M,N), M <= rows, `LORA_LANES / rows` rows of W at a time.
-LORA_INLINE void LORA_NAME(strips)(const lora_type type, const size_t bytes, const size_t rows, float *y, size_t y_stride,
-                                   const uint8_t *x, const uint8_t *W, const uint8_t *next, size_t M, size_t N,
-                                   size_t K, int add) {
-    const size_t W_bytes = ROW_BYTES_OF(type, bytes, K), x_bytes = K / 32 * ROW_BYTES, width = LORA_LANES / rows;
-    const uint8_t *end = W + N * W_bytes;
-    size_t n = 0;
-    for (; n + width <= N; n += width, W += width * W_bytes)
-        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), width,
-                         K, add);
-    if (n < N)
-        LORA_NAME(strip)(type, bytes, rows, y + n, y_stride, M, x, x_bytes, W, W_bytes, ahead_of(W, end, next), N - n,
-                         K, add);
-}
+#ifdef LORA_HAS_VNNI
+#include "int16_lanes.h"
+#else
+#include "int16_strips.h"
+#endif
 
 /// y (M,N) for one type.
 LORA_INLINE void LORA_NAME(matrix)(const lora_type type, const size_t bytes, float *y, size_t y_stride, const uint8_t *x,
                                    const uint8_t *W, const uint8_t *next, size_t M, size_t N, size_t K, int add) {
-    if (M == 1)
-        LORA_NAME(strips)(type, bytes, 1, y, y_stride, x, W, next, 1, N, K, add);
-    else if (M == 2)
-        LORA_NAME(strips)(type, bytes, 2, y, y_stride, x, W, next, 2, N, K, add);
-    else if (M <= 4)
-        LORA_NAME(strips)(type, bytes, 4, y, y_stride, x, W, next, M, N, K, add);
+    if (M <= FEW_ROWS)
+        LORA_NAME(few_rows)(type, bytes, y, y_stride, x, W, next, M, N, K, add);
+#if FEW_ROWS < 8
     else if (M <= 8)
         LORA_NAME(groups_8)(type, bytes, y, y_stride, x, W, next, M, N, K, add);
+#endif
     else
         LORA_NAME(groups_16)(type, bytes, y, y_stride, x, W, next, M, N, K, add);
 }
@@ -198,6 +143,14 @@ static int LORA_NAME(quantized_product_int16)(float *y, size_t y_stride, const v
     default: return -1;
     }
 }
+
+#undef WORDS
+#undef HALVES
+#undef FEW_ROWS
+#undef ZERO
+#undef HIGH_BITS
+#undef LARGE_NUMBERS
+#undef WIDE_PARTS
 
 #else
 
@@ -221,9 +174,6 @@ static const float LARGEST_INTEGER = 127 * 256 + 127;
 #define ROW_BYTES_OF(type, bytes, K) ((K) / (is_large(type) ? 256 : 32) * (bytes))
 #define BYTES_OF_32(type, bytes) (is_large(type) ? ((bytes) + 7) / 8 : (bytes))
 
-/// Rows of a group of M rows.
-static size_t rows_of_group(size_t M) { return M <= 4 ? 1 : M <= 8 ? 8 : 16; }
-
 #define LORA_MULTIPLIES_INTEGERS
 #define LORA_FILE "quantized_product_int16.c"
 #include "variants.h"
@@ -232,7 +182,8 @@ LORA_DISPATCH(round_rows_int16);
 LORA_DISPATCH(quantized_product_int16);
 
 size_t lora_int16_rows_size(size_t M, size_t K) {
-    const size_t rows = rows_of_group(M);
+    // Of the largest groups that any variant makes of them.
+    const size_t rows = M <= 4 ? 1 : M <= 8 ? 8 : 16;
     return (M + rows - 1) / rows * rows * (K / 32) * ROW_BYTES;
 }
 

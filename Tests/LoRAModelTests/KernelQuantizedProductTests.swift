@@ -107,7 +107,11 @@ extension KernelTests {
         func integerReference(variant: Variant, format: Format) {
             variant.use {
                 for K in format.block == 32 ? [32, 96, 2080] : [256, 768, 2304] {
-                    for (M, N) in [(1, 1), (1, 35), (2, 70), (3, 5), (4, 11), (5, 9), (8, 6), (13, 7), (33, 4)] {
+                    let shapes = [
+                        (1, 1), (1, 35), (2, 70), (3, 5), (3, 16), (4, 11), (4, 33), (5, 9), (5, 17), (6, 18), (7, 32),
+                        (8, 6), (8, 19), (13, 7), (33, 4),
+                    ]
+                    for (M, N) in shapes {
                         let W = weights(format, N: N, K: K, seed: UInt64(K + N))
                         var numbers = Numbers(UInt64(M))
                         // Of very different size from block to block, and one block of zeros.
@@ -205,7 +209,7 @@ extension KernelTests {
                 // A row that is longer than what is kept of decoded weights, and its remainder where there may be one.
                 let sizes = format.block == 1 ? [100, 8211] : [768, 8448]
                 for K in sizes {
-                    let (most, N) = (33, 11)
+                    let (most, N) = (33, 27)
                     let W = weights(format, N: N, K: K, seed: UInt64(K))
                     var numbers = Numbers(5)
                     let x = numbers.floats(most * K)
