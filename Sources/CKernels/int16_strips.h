@@ -36,9 +36,8 @@ LORA_INLINE ints LORA_NAME(add_up)(const ints sums[LORA_LANES]) {
 /// l % rows of x, x_bytes apart, of which `used` exist, and row l / rows of W, of which `columns` exist.
 LORA_INLINE void LORA_NAME(strip_sums)(ints out[2], const lora_type type, size_t part, const size_t rows, size_t used,
                                        const uint8_t *x, size_t x_bytes, const uint8_t *W, size_t W_bytes,
-                                       const size_t columns, const ints x_sums[2]) {
+                                       const size_t columns) {
     ints sums[2][LORA_LANES];
-    (void)x_sums;
 #pragma clang loop unroll(full)
     for (size_t j = 0; j < LORA_LANES / rows; j++) {
         shorts w[WIDE_PARTS];
@@ -82,27 +81,23 @@ LORA_INLINE void LORA_NAME(strip)(const lora_type type, const size_t bytes, cons
 #pragma clang loop unroll(full)
         for (size_t line = 0; line < LORA_LANES / rows * share; line += 64) __builtin_prefetch(ahead + line, 0, 2);
         ahead += LORA_LANES / rows * share;
-        lora_floats4 x_scales, x_sums[2];  // the sums are integers
+        lora_floats4 x_scales, x_sums;  // the sums are integers
 #pragma clang loop unroll(full)
         for (size_t i = 0; i < 4; i++) {
             const uint8_t *row = x + (i % rows < used ? i % rows : used - 1) * x_bytes;
             __builtin_memcpy((float *)&x_scales + i, row + 64, sizeof(float));
-            __builtin_memcpy((float *)x_sums + i, row + 68, sizeof(float));
-            __builtin_memcpy((float *)(x_sums + 1) + i, row + 72, sizeof(float));
+            __builtin_memcpy((float *)&x_sums + i, row + 68, sizeof(float));
         }
         const floats x_scale = LORA_NAME(repeat)(x_scales);
-        ints x_sum[2] = {(ints)LORA_NAME(repeat)(x_sums[0]), 0}, sums[2];
-        if (TERMS(type) == 2) {
-            x_sum[1] = (ints)LORA_NAME(repeat)(x_sums[1]);
-            x_sum[0] -= x_sum[1];
-        }
+        const ints x_sum = (ints)LORA_NAME(repeat)(x_sums);
+        ints sums[2];
         floats scales[2], offset;
         LORA_NAME(scales_of_lanes)(scales, &offset, table, type, part, rows, W, W_bytes, columns);
-        LORA_NAME(strip_sums)(sums, type, part, rows, used, x, x_bytes, W, W_bytes, columns, x_sum);
+        LORA_NAME(strip_sums)(sums, type, part, rows, used, x, x_bytes, W, W_bytes, columns);
 #pragma clang loop unroll(full)
         for (size_t t = 0; t < TERMS(type); t++)
             total += __builtin_convertvector(sums[t], floats) * (scales[t] * x_scale);
-        if (HAS_OFFSET(type)) total += offset * (x_scale * __builtin_convertvector(x_sum[0], floats));
+        if (HAS_OFFSET(type)) total += offset * (x_scale * __builtin_convertvector(x_sum, floats));
         if (!is_large(type) || part == 7) W += bytes;
     }
     float out[LORA_LANES];
