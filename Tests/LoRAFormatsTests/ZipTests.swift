@@ -1,6 +1,7 @@
 import Foundation
-import LoRAFormats
 import Testing
+
+@testable import LoRAFormats
 
 @Suite("ZIP")
 struct ZipTests {
@@ -161,6 +162,42 @@ struct ZipTests {
         var checksum = try altered(text, central: 16, with: [1, 2, 3, 4])
         checksum.replaceSubrange(14..<18, with: [1, 2, 3, 4])
         #expect(Support.message { try read(checksum) }.contains("CRC-32"))
+    }
+
+    /// Content that is stored as it is, or deflated to about half.
+    private func content(_ count: Int, _ method: ZipEntry.Method) -> [UInt8] {
+        var state = UInt64(count)
+        return (0..<count).map { index in
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return method == .deflated && index % 7 < 3 ? 0 : UInt8(state >> 56)
+        }
+    }
+
+    @Test(
+        "files of any number of pieces are read whole, with their SHA-256",
+        arguments: [0, 1, 255 << 10, 256 << 10, (256 << 10) + 1, 512 << 10, (768 << 10) - 1, 1 << 20],
+        [ZipEntry.Method.stored, .deflated])
+    func pieces(count: Int, method: ZipEntry.Method) throws {
+        let content = content(count, method)
+        let archive = try ZipArchive(try ZipWriter.serialize([("entry", content)]))
+        #expect(count < 100 || archive.entries[0].method == method)
+        let read = try archive.readWithDigest(archive.entries[0], limit: count)
+        #expect(read.bytes.array == content)
+        #expect(read.digest == content.withUnsafeBytes { Digest.hexadecimal(of: $0) })
+    }
+
+    @Test("a file that is longer or shorter than it says is refused at the end of any piece")
+    func wrongSizes() throws {
+        let content = content(512 << 10, .deflated)
+        for claimed in [1, 256 << 10, content.count - 1, content.count + 1, 768 << 10] {
+            let size = withUnsafeBytes(of: UInt32(claimed).littleEndian) { Array($0) }
+            var bytes = try altered(content, central: 24, with: size)
+            bytes.replaceSubrange(22..<26, with: size)
+            let archive = try ZipArchive(bytes)
+            let message = Support.message { _ = try archive.readWithDigest(archive.entries[0], limit: claimed) }
+            let expected = claimed < content.count ? "more than the \(claimed)" : "inflates to \(content.count)"
+            #expect(message.contains(expected), "\(claimed): \(message)")
+        }
     }
 
     @Test("every truncation is refused; no changed byte crashes", arguments: ["python.zip", "python-streamed.zip"])

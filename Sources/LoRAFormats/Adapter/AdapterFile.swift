@@ -80,11 +80,12 @@ public struct AdapterFile: Sendable {
     public static func read(_ archive: ZipArchive, maximumTensors: Int = maximumTensors) throws -> AdapterFile {
         let configuration = try archive.readAdapterEntry(configurationName, limit: maximumConfiguration)
         let record = try archive.readAdapterEntry(recordName, limit: maximumRecord)
-        let tensors = try archive.readAdapterEntry(tensorsName, limit: maximumTensors)
+        let tensors = try archive.readWithDigest(try archive.adapterEntry(tensorsName), limit: maximumTensors)
         return try withExtendedLifetime((configuration, record)) {
             try AdapterFile(
                 configuration: configuration.bytes, record: record.bytes,
-                tensors: try SafetensorsFile(tensors, name: tensorsName), domain: "")
+                tensors: try SafetensorsFile(tensors.bytes, name: tensorsName), tensorDigest: tensors.digest, domain: ""
+            )
         }
     }
 
@@ -103,7 +104,8 @@ public struct AdapterFile: Sendable {
         return try FormatError.relocating(in: folder) {
             try withExtendedLifetime((configuration, record)) {
                 try AdapterFile(
-                    configuration: configuration.bytes, record: record?.bytes, tensors: tensors, domain: domain)
+                    configuration: configuration.bytes, record: record?.bytes, tensors: tensors,
+                    tensorDigest: tensors.withBytes { Digest.hexadecimal(of: $0) }, domain: domain)
             }
         }
     }
@@ -111,13 +113,13 @@ public struct AdapterFile: Sendable {
     /// Puts the three parts together; without a record, as PEFT leaves it, one is made of the configuration.
     private init(
         configuration text: UnsafeRawBufferPointer, record recordText: UnsafeRawBufferPointer?,
-        tensors: SafetensorsFile, domain: String
+        tensors: SafetensorsFile, tensorDigest: String, domain: String
     ) throws {
         configuration = try FormatError.relocating(in: Self.configurationName) {
             try AdapterConfiguration(json: try JSONValue(parsing: text))
         }
         self.tensors = tensors
-        tensorDigest = tensors.withBytes { Digest.hexadecimal(of: $0) }
+        self.tensorDigest = tensorDigest
         guard let recordText else {
             var targets: [String] = []
             if case .names(let names) = configuration.targetModules { targets = names }

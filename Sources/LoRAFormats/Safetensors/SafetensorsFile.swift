@@ -69,11 +69,19 @@ public struct SafetensorsFile: Sendable {
     /// The tensor's values.
     /// - Throws: `FormatError` when its type is not F32, F16 or BF16.
     public func floats(of tensor: Tensor) throws -> [Float] {
-        guard let floats = withBytes(of: tensor, { tensor.type.floats($0) }) else {
-            throw FormatError(
-                "tensor \(FormatError.quoted(tensor.name)) has type \(tensor.type.rawValue), expected F32, F16 or BF16")
-        }
+        guard let floats = withBytes(of: tensor, { tensor.type.floats($0) }) else { throw Self.noFloats(tensor) }
         return floats
+    }
+
+    /// Writes the tensor's values to `out`, which has room for them.
+    /// - Throws: `FormatError` when its type is not F32, F16 or BF16.
+    public func writeFloats(of tensor: Tensor, to out: UnsafeMutableBufferPointer<Float>) throws {
+        guard withBytes(of: tensor, { tensor.type.writeFloats($0, to: out) }) else { throw Self.noFloats(tensor) }
+    }
+
+    private static func noFloats(_ tensor: Tensor) -> FormatError {
+        FormatError(
+            "tensor \(FormatError.quoted(tensor.name)) has type \(tensor.type.rawValue), expected F32, F16 or BF16")
     }
 
     // MARK: Parsing
@@ -129,29 +137,29 @@ public struct SafetensorsFile: Sendable {
     private static func tensor(
         _ name: String, _ value: JSONValue, dataOffset: Int, dataSize: Int
     ) throws(FormatError) -> Tensor {
-        let what = "tensor \(FormatError.quoted(name))"
+        func failure(_ reason: String) -> FormatError { FormatError("tensor \(FormatError.quoted(name)): \(reason)") }
         guard let members = value.objectValue, Set(members.keys) == ["dtype", "shape", "data_offsets"] else {
-            throw FormatError("\(what): expected an object with exactly dtype, shape and data_offsets")
+            throw failure("expected an object with exactly dtype, shape and data_offsets")
         }
         guard let typeName = value["dtype"]?.stringValue, let type = SafetensorsType(rawValue: typeName) else {
             let known = SafetensorsType.allCases.map(\.rawValue).joined(separator: " ")
             let found = value["dtype"]?.serialized() ?? "none"
-            throw FormatError("\(what): dtype \(found.prefix(80)) is unknown, expected one of \(known)")
+            throw failure("dtype \(found.prefix(80)) is unknown, expected one of \(known)")
         }
         guard let shape = integers(value["shape"]), let byteCount = type.byteCount(of: shape) else {
-            throw FormatError("\(what): shape is not an array of sizes that can be counted")
+            throw failure("shape is not an array of sizes that can be counted")
         }
         guard let offsets = integers(value["data_offsets"]), offsets.count == 2, offsets[0] <= offsets[1],
             offsets[1] <= dataSize
         else {
-            throw FormatError(
-                "\(what): data_offsets are not two ascending numbers up to the data's \(dataSize) bytes; the "
+            throw failure(
+                "data_offsets are not two ascending numbers up to the data's \(dataSize) bytes; the "
                     + "file is truncated or damaged"
             )
         }
         guard offsets[1] - offsets[0] == byteCount else {
-            throw FormatError(
-                "\(what): data_offsets span \(offsets[1] - offsets[0]) bytes, but \(type.rawValue) \(shape) "
+            throw failure(
+                "data_offsets span \(offsets[1] - offsets[0]) bytes, but \(type.rawValue) \(shape) "
                     + "takes \(byteCount)"
             )
         }

@@ -39,24 +39,36 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
 
     /// The values of `bytes` as floats; `nil` when this is no type of 16- or 32-bit floats.
     public func floats(_ bytes: UnsafeRawBufferPointer) -> [Float]? {
+        var floats = [Float](repeating: 0, count: bytes.count / elementBytes)
+        return floats.withUnsafeMutableBufferPointer { writeFloats(bytes, to: $0) } ? floats : nil
+    }
+
+    /// Writes the values of `bytes` to `out`, which has room for them.
+    /// - Returns: false when this is no type of 16- or 32-bit floats; nothing is written then.
+    func writeFloats(_ bytes: UnsafeRawBufferPointer, to out: UnsafeMutableBufferPointer<Float>) -> Bool {
         let count = bytes.count / elementBytes
+        // Release builds do not check indices of pointers.
+        precondition(count <= out.count, "\(count) values, room for \(out.count)")
+        // Loops of stores to one pointer become vectors, appending to an array does not.
         switch self {
         case .f32:
-            return (0..<count).map {
-                Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self)))
+            for index in 0..<count {
+                let bits = bytes.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self)
+                out[index] = Float(bitPattern: UInt32(littleEndian: bits))
             }
         case .bf16:
-            return (0..<count).map {
-                let half = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self))
-                return Float(bitPattern: UInt32(half) << 16)
+            for index in 0..<count {
+                let half = bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self)
+                out[index] = Float(bitPattern: UInt32(UInt16(littleEndian: half)) << 16)
             }
         case .f16:
-            return (0..<count).map {
-                let half = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self))
-                return Float(Float16(bitPattern: half))
+            for index in 0..<count {
+                let half = bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self)
+                out[index] = Float(Float16(bitPattern: UInt16(littleEndian: half)))
             }
-        default: return nil
+        default: return false
         }
+        return true
     }
 
     /// The bytes of `floats`, rounded to nearest, ties to even; `nil` when this is no type of 16- or 32-bit floats.

@@ -35,6 +35,17 @@ public struct ZipArchive: Sendable {
     /// The bytes of a file, inflated and compared with its checksum; at most `limit` of them.
     /// - Throws: `FormatError` when the file is larger, damaged, or inflates to another size than the archive says.
     public func read(_ entry: ZipEntry, limit: Int) throws -> OwnedBytes {
+        try read(entry, limit: limit, digest: nil)
+    }
+
+    /// The same and the SHA-256 of the bytes, which another thread computes meanwhile.
+    func readWithDigest(_ entry: ZipEntry, limit: Int) throws -> (bytes: OwnedBytes, digest: String) {
+        let digest = BackgroundDigest()
+        let bytes = try read(entry, limit: limit, digest: digest)
+        return (bytes, digest.finish())
+    }
+
+    private func read(_ entry: ZipEntry, limit: Int, digest: BackgroundDigest?) throws -> OwnedBytes {
         let place = "ZIP entry \(FormatError.quoted(entry.name))"
         guard entry.size <= limit else {
             throw FormatError("\(place) has \(entry.size) bytes, more than the \(limit) that are read")
@@ -48,9 +59,13 @@ public struct ZipArchive: Sendable {
                 "\(place) claims \(entry.size) bytes, but its \(packed.count) packed bytes cannot hold them")
         }
         return try OwnedBytes(count: entry.size) { output in
+            // Before the memory goes, if this throws.
+            defer { digest?.wait() }
             switch entry.method {
-            case .stored: output.copyMemory(from: packed)
-            case .deflated: try Deflate.inflate(packed, into: output, place)
+            case .stored:
+                output.copyMemory(from: packed)
+                digest?.update(UnsafeRawBufferPointer(output))
+            case .deflated: try Deflate.inflate(packed, into: output, place) { digest?.update($0) }
             }
             let checksum = Deflate.checksum(UnsafeRawBufferPointer(output))
             guard checksum == entry.checksum else {
@@ -69,9 +84,13 @@ enum Deflate {
         UInt32(truncatingIfNeeded: crc32_z(0, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count))
     }
 
-    /// Fills `output` exactly; both sides are below 4 GiB.
+    /// Bytes of a piece: few enough to be in the cache still for who takes it.
+    private static let piece = 256 << 10
+
+    /// Fills `output` exactly, and calls `arrived` with one piece of it after the other; both sides are below 4 GiB.
     static func inflate(
-        _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, _ place: String
+        _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, _ place: String,
+        arrived: (UnsafeRawBufferPointer) -> Void
     ) throws(FormatError) {
         var stream = z_stream()
         guard inflateInit2_(&stream, -MAX_WBITS, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
@@ -81,18 +100,23 @@ enum Deflate {
         stream.next_in = UnsafeMutablePointer(mutating: input.bindMemory(to: UInt8.self).baseAddress)
         stream.avail_in = UInt32(input.count)
         stream.next_out = output.bindMemory(to: UInt8.self).baseAddress
-        stream.avail_out = UInt32(output.count)
-        let result = CZlib.inflate(&stream, Z_FINISH)
+        var (result, filled) = (Z_OK, 0)
+        // Once more without room: what is left of the input may be the end alone.
+        while result == Z_OK {
+            let room = min(piece, output.count - filled)
+            stream.avail_out = UInt32(room)
+            result = CZlib.inflate(&stream, Z_NO_FLUSH)
+            let upper = filled + room - Int(stream.avail_out)
+            if upper > filled { arrived(UnsafeRawBufferPointer(rebasing: output[filled..<upper])) }
+            filled = upper
+        }
         switch result {
-        case Z_STREAM_END where stream.avail_out == 0 && stream.avail_in == 0: return
-        case Z_STREAM_END where stream.avail_out > 0:
-            throw FormatError(
-                "\(place) is damaged: it inflates to \(output.count - Int(stream.avail_out)) bytes, expected "
-                    + "\(output.count)"
-            )
+        case Z_STREAM_END where filled == output.count && stream.avail_in == 0: return
+        case Z_STREAM_END where filled < output.count:
+            throw FormatError("\(place) is damaged: it inflates to \(filled) bytes, expected \(output.count)")
         case Z_STREAM_END:
             throw FormatError("\(place) is damaged: \(stream.avail_in) bytes follow the end of its packed data")
-        case Z_BUF_ERROR where stream.avail_out == 0, Z_OK where stream.avail_out == 0:
+        case Z_BUF_ERROR where filled == output.count:
             throw FormatError("\(place) inflates to more than the \(output.count) bytes that the archive says")
         default:
             throw FormatError("\(place) is damaged: its packed data cannot be inflated (zlib \(result))")

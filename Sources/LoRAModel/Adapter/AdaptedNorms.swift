@@ -13,43 +13,53 @@ struct AdaptedNorms {
     /// Rows at a time.
     private static let group = 64
     /// What is left of |w|² where rounding of the other terms would show: such a row is made after all.
-    private static let least = 1e-3
+    private static let least = 1e-2
 
-    init(_ pair: LowRankPair, _ adapter: AdapterParameters, _ base: BaseModel, pool: ThreadPool?) {
+    init(_ pair: LowRankPair, _ adapter: AdapterParameters, _ base: BaseModel) {
         self.pair = pair
         self.adapter = adapter
         W = base.matrix(pair.target, block: pair.block)
-        squares = base.rowSquares.of(pair.target, block: pair.block, base, pool: pool)
+        squares = base.rowSquares.of(pair.target, block: pair.block, base)
     }
 
-    /// Floats that `write` needs for all threads together.
-    static func scratchCount(rank: Int, threads: Int) -> Int { rank * rank + threads * 2 * group * rank }
+    /// Floats that `write` needs for a pair of up to that rank and so many inputs.
+    static func scratchCount(rank: Int, inputs: Int) -> Int {
+        rank * rank + integersCount(rank, inputs) + 2 * group * rank
+    }
 
-    /// norms (out) overwritten, with all threads of `pool`, or the calling one alone.
-    func write(_ norms: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>, pool: ThreadPool?) {
+    /// A's rows as whole numbers, in floats' room.
+    private static func integersCount(_ rank: Int, _ inputs: Int) -> Int {
+        (lora_int16_rows_size(rank, inputs) + 3) / 4
+    }
+
+    /// norms (out) overwritten.
+    func write(_ norms: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>) {
         let (A, r, K) = (adapter.matrixA(pair), pair.rank, pair.inputs)
-        let (gram, others) = (scratch, scratch + r * r)
-        ThreadPool.share(r, by: pool) { rows, _ in
-            lora_lowrank_down(gram + rows.lowerBound * r, A + rows.lowerBound * K, K, A, rows.count, K, r)
-        }
-        ThreadPool.share(pair.outputs, by: pool) { rows, thread in
-            let scratch = others + thread * 2 * Self.group * r
-            for lower in stride(from: rows.lowerBound, to: rows.upperBound, by: Self.group) {
-                let group = lower..<min(lower + Self.group, rows.upperBound)
-                write(norms, rows: group, gram: gram, scratch: scratch)
-            }
+        let (gram, integers) = (scratch, scratch + r * r)
+        let others = integers + Self.integersCount(r, K)
+        lora_lowrank_down(gram, A, K, A, r, K, r)
+        if multipliesIntegers { lora_round_rows_int16(integers, A, r, K, 0, K / 32) }
+        for lower in stride(from: 0, to: pair.outputs, by: Self.group) {
+            let rows = lower..<min(lower + Self.group, pair.outputs)
+            write(norms, rows: rows, gram: gram, integers: integers, scratch: others)
         }
     }
+
+    /// Whole numbers are nearly as exact as f32, and faster.
+    private var multipliesIntegers: Bool { lora_multiplies_int16(W.kernelType) != 0 }
 
     private func write(
-        _ norms: UnsafeMutablePointer<Float>, rows: Range<Int>, gram: UnsafePointer<Float>,
+        _ norms: UnsafeMutablePointer<Float>, rows: Range<Int>, gram: UnsafePointer<Float>, integers: UnsafeRawPointer,
         scratch: UnsafeMutablePointer<Float>
     ) {
         let (B, r, s) = (adapter.matrixB(pair) + rows.lowerBound * pair.rank, pair.rank, Double(pair.scale))
         let (across, within) = (scratch, scratch + Self.group * r)  // (r, rows): A w, (rows, r): A Aᵀ b
-        let status = lora_quantized_product(
-            across, rows.count, adapter.matrixA(pair), W.bytes + rows.lowerBound * W.rowBytes, W.kernelType, r,
-            rows.count, pair.inputs, 0)
+        let (weights, type, N, K) = (W.bytes + rows.lowerBound * W.rowBytes, W.kernelType, rows.count, pair.inputs)
+        let following = rows.upperBound < pair.outputs ? weights + N * W.rowBytes : nil
+        let status =
+            multipliesIntegers
+            ? lora_quantized_product_int16(across, N, integers, weights, type, r, N, K, 0, following)
+            : lora_quantized_product(across, N, adapter.matrixA(pair), weights, type, r, N, K, 0)
         precondition(status == 0, "no kernel multiplies \(W.type)")
         lora_lowrank_down(within, B, r, gram, rows.count, r, r)
         for (index, row) in rows.enumerated() {

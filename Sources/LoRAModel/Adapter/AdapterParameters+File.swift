@@ -9,12 +9,12 @@ extension AdapterParameters {
         let matcher = try AdapterModuleMatcher(file.configuration)
         let layout = AdapterLayout(configuration: configuration, matcher: matcher)
         try Self.check(file, layout)
-        self.init(layout: layout)
+        self.init(unset: layout)
         for pair in layout.pairs {
-            try read(file.tensors, pair.nameA, into: values + pair.offset)
-            try read(file.tensors, pair.nameB, into: values + pair.offsetB)
+            try read(file.tensors, pair.nameA, at: pair.offset, count: pair.countA)
+            try read(file.tensors, pair.nameB, at: pair.offsetB, count: pair.countB)
             if pair.rowFactors != .none {
-                try read(file.tensors, pair.nameMagnitudes, into: values + pair.offsetRowFactors)
+                try read(file.tensors, pair.nameMagnitudes, at: pair.offsetRowFactors, count: pair.outputs)
             }
             reorder(pair, configuration, toFile: false)
         }
@@ -24,7 +24,7 @@ extension AdapterParameters {
     /// - Parameter type: F32, BF16 or F16; of A and B. Magnitudes are F32: rounded, they would change whole rows.
     /// - Throws: `FormatError` when `type` holds no floats.
     public func tensors(configuration: ModelConfiguration, type: SafetensorsType) throws -> [NamedTensor] {
-        let copy = AdapterParameters(layout: layout)
+        let copy = AdapterParameters(unset: layout)
         copy.values.update(from: values, count: layout.parameterCount)
         return try layout.pairs.flatMap { pair in
             copy.reorder(pair, configuration, toFile: true)
@@ -48,14 +48,12 @@ extension AdapterParameters {
             elements: UnsafeBufferPointer(start: rowFactors(pair), count: pair.outputs))
     }
 
-    private func read(_ tensors: SafetensorsFile, _ name: String, into out: UnsafeMutablePointer<Float>) throws {
-        guard let tensor = tensors.tensor(named: name) else { return }
-        let values = try tensors.floats(of: tensor)
-        guard values.allSatisfy(\.isFinite) else {
+    private func read(_ tensors: SafetensorsFile, _ name: String, at offset: Int, count: Int) throws {
+        guard let tensor = tensors.tensor(named: name) else { throw FormatError("there is no tensor \(name)") }
+        let out = UnsafeMutableBufferPointer(start: values + offset, count: count)
+        try tensors.writeFloats(of: tensor, to: out)
+        guard Self.areFinite(UnsafeBufferPointer(out)) else {
             throw FormatError("tensor \(name) holds values that are not finite")
-        }
-        values.withUnsafeBufferPointer { buffer in
-            if let base = buffer.baseAddress { out.update(from: base, count: buffer.count) }
         }
     }
 

@@ -4,12 +4,10 @@ import CKernels
 extension AdapterParameters {
     /// Magnitudes that leave the rows of W + s · B A as they are; with B zero the adapter is then the base.
     public func initializeMagnitudes(for base: BaseModel, pool: ThreadPool? = nil) {
-        for pair in layout.pairs where pair.rowFactors == .magnitudes {
-            rowNorms(pair, base, pool: pool).withUnsafeBufferPointer { norms in
-                if let norms = norms.baseAddress {
-                    (values + pair.offsetRowFactors).update(from: norms, count: pair.outputs)
-                }
-            }
+        guard layout.rowFactors == .magnitudes else { return }
+        ThreadPool.forEachTask(layout.pairs.count, by: pool) { index in
+            let pair = layout.pairs[index]
+            write(values + pair.offsetRowFactors, normsOf: pair, base)
         }
     }
 
@@ -20,18 +18,24 @@ extension AdapterParameters {
         let layout = AdapterLayout(configuration: base.configuration, rowFactors: .gains) { block, target in
             self.layout.pair(block: block, target).map { ($0.rank, $0.scale) }
         }
-        let result = AdapterParameters(layout: layout)
-        for pair in layout.pairs {
-            result.values.advanced(by: pair.offset).update(from: values + pair.offset, count: pair.count)
-            guard let own = self.layout.pair(block: pair.block, pair.target) else { continue }
-            let (norms, B) = (rowNorms(own, base, pool: pool), result.values + pair.offsetB)
-            let factors = result.values + pair.offsetRowFactors
+        let result = AdapterParameters(unset: layout)
+        ThreadPool.forEachTask(layout.pairs.count, by: pool) { index in resolve(index, for: base, into: result) }
+        return result
+    }
+
+    /// The pair at `index` of the layout, which is the same in `result`.
+    private func resolve(_ index: Int, for base: BaseModel, into result: AdapterParameters) {
+        let (pair, factors) = (layout.pairs[index], result.values + result.layout.pairs[index].offsetRowFactors)
+        (result.values + pair.offset).update(from: values + pair.offset, count: pair.count)
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: pair.outputs) { norms in
+            guard let norms = norms.baseAddress else { return }
+            write(norms, normsOf: pair, base)
+            let B = result.values + pair.offsetB
             for row in 0..<pair.outputs {
                 factors[row] = Self.gain(magnitude: factors[row], norm: norms[row])
                 for column in 0..<pair.rank { B[row * pair.rank + column] *= factors[row] }
             }
         }
-        return result
     }
 
     /// What a row of W + s · B A is multiplied with. A row of zeros stays one.
@@ -61,17 +65,12 @@ extension AdapterParameters {
         }
     }
 
-    /// The norms (out) of the rows of W + s · B A.
-    private func rowNorms(_ pair: LowRankPair, _ base: BaseModel, pool: ThreadPool?) -> [Float] {
-        let norms = AdaptedNorms(pair, self, base, pool: pool)
-        let count = AdaptedNorms.scratchCount(rank: pair.rank, threads: pool?.count ?? 1)
-        var scratch = [Float](repeating: 0, count: count)
-        return [Float](unsafeUninitializedCapacity: pair.outputs) { buffer, count in
-            count = pair.outputs
-            guard let out = buffer.baseAddress else { return }
-            scratch.withUnsafeMutableBufferPointer { scratch in
-                if let scratch = scratch.baseAddress { norms.write(out, scratch: scratch, pool: pool) }
-            }
+    /// norms (out) overwritten with those of the rows of W + s · B A.
+    private func write(_ norms: UnsafeMutablePointer<Float>, normsOf pair: LowRankPair, _ base: BaseModel) {
+        let count = AdaptedNorms.scratchCount(rank: pair.rank, inputs: pair.inputs)
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { scratch in
+            guard let scratch = scratch.baseAddress else { return }
+            AdaptedNorms(pair, self, base).write(norms, scratch: scratch)
         }
     }
 }

@@ -11,11 +11,15 @@ public final class AdapterParameters: @unchecked Sendable {
     public let values: UnsafeMutablePointer<Float>
 
     /// All zero.
-    public init(layout: AdapterLayout) {
+    public convenience init(layout: AdapterLayout) {
+        self.init(unset: layout)
+        values.initialize(repeating: 0, count: layout.parameterCount)
+    }
+
+    /// For who sets all values.
+    init(unset layout: AdapterLayout) {
         self.layout = layout
-        let count = max(layout.parameterCount, 1)
-        values = .allocate(capacity: count)
-        values.initialize(repeating: 0, count: count)
+        values = .allocate(capacity: max(layout.parameterCount, 1))
     }
 
     deinit { values.deallocate() }
@@ -31,6 +35,16 @@ public final class AdapterParameters: @unchecked Sendable {
             }
             (values + pair.offsetB).update(repeating: 0, count: pair.countB)
         }
+    }
+
+    /// Whether no value is infinite or not a number.
+    public var isFinite: Bool { Self.areFinite(UnsafeBufferPointer(start: values, count: layout.parameterCount)) }
+
+    static func areFinite(_ values: UnsafeBufferPointer<Float>) -> Bool {
+        // Without an early end the compiler uses vectors.
+        var worst: UInt32 = 0
+        for value in values { worst = max(worst, value.bitPattern & 0x7F80_0000) }
+        return worst < 0x7F80_0000
     }
 
     /// A (r, in) of `pair`.

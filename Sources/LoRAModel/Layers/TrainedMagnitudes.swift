@@ -17,7 +17,6 @@ final class TrainedMagnitudes {
     private var forward: [ExpandedMatrix?]
     private var backward: [ExpandedMatrix?]
     private let workspaces: [Workspace]
-    private let scratch: UnsafeMutablePointer<Float>  // for norms
 
     private struct Module {
         let pair: LowRankPair
@@ -39,6 +38,7 @@ final class TrainedMagnitudes {
         let input: UnsafeMutablePointer<Float>  // (chunk, widest in)
         /// Rounded rows, where products take bf16.
         let halves: UnsafeMutablePointer<UInt16>?  // (chunk, widest in or out)
+        let norms: UnsafeMutablePointer<Float>
     }
 
     /// nil where the adapter has no magnitudes.
@@ -48,12 +48,16 @@ final class TrainedMagnitudes {
         self.parameters = parameters
         self.product = product
         let compute = product.compute
+        // With all threads; they are there when the modules ask for them.
+        product.pool.forEachTask(layout.pairs.count) { index, _ in
+            _ = model.rowSquares.of(layout.pairs[index].target, block: layout.pairs[index].block, model)
+        }
         modules = (0..<model.configuration.blockCount).flatMap { block in
             TargetModule.allCases.map { target in
                 layout.pair(block: block, target).map { pair in
                     Module(
                         pair: pair, weights: StackedMatrix([model.matrix(target, block: block)]),
-                        norms: AdaptedNorms(pair, parameters, model, pool: product.pool),
+                        norms: AdaptedNorms(pair, parameters, model),
                         gains: arena.allocate(pair.outputs), inverseNorms: arena.allocate(pair.outputs))
                 }
             }
@@ -75,22 +79,22 @@ final class TrainedMagnitudes {
                 otherOutput: arena.allocate(ThreadPool.rowChunk * widest.outputs),
                 input: arena.allocate(ThreadPool.rowChunk * widest.inputs),
                 halves: compute == .bf16
-                    ? arena.allocate(ThreadPool.rowChunk * max(widest.inputs, widest.outputs)) : nil)
+                    ? arena.allocate(ThreadPool.rowChunk * max(widest.inputs, widest.outputs)) : nil,
+                norms: arena.allocate(AdaptedNorms.scratchCount(rank: layout.largestRank, inputs: widest.inputs)))
         }
-        scratch = arena.allocate(AdaptedNorms.scratchCount(rank: layout.largestRank, threads: product.pool.count))
     }
 
     /// Bytes of the arena that `init` takes.
     static func size(layout: AdapterLayout, compute: Compute, threads: Int) -> Int {
         guard layout.rowFactors == .magnitudes else { return 0 }
         let (widest, chunk) = (Sizes(layout), ThreadPool.rowChunk)
-        let floats = [chunk * widest.outputs, chunk * widest.outputs, chunk * widest.inputs]
+        let norms = AdaptedNorms.scratchCount(rank: layout.largestRank, inputs: widest.inputs)
+        let floats = [chunk * widest.outputs, chunk * widest.outputs, chunk * widest.inputs, norms]
         let halves = compute == .bf16 ? chunk * max(widest.inputs, widest.outputs) : 0
         let perThread =
             floats.reduce(0) { $0 + Arena.size(of: Float.self, count: $1) }
             + Arena.size(of: UInt16.self, count: halves)
-        let scratch = AdaptedNorms.scratchCount(rank: layout.largestRank, threads: threads)
-        return threads * perThread + Arena.size(of: Float.self, count: scratch)
+        return threads * perThread
             + layout.pairs.reduce(0) { $0 + 2 * Arena.size(of: Float.self, count: $1.outputs) }
             + widest.shapes.values.reduce(0) {
                 $0 + 2 * ExpansionBuffer.size(rows: $1.outputs, columns: $1.inputs, compute: compute)
@@ -116,9 +120,10 @@ final class TrainedMagnitudes {
 
     /// The gains that A, B and m give now, with all threads.
     func update() {
-        for case let module? in modules {
+        product.pool.forEachTask(modules.count) { index, thread in
+            guard let module = modules[index] else { return }
             let (magnitudes, norms) = (parameters.rowFactors(module.pair), module.inverseNorms)
-            module.norms.write(norms, scratch: scratch, pool: product.pool)
+            module.norms.write(norms, scratch: workspaces[thread].norms)
             for row in 0..<module.pair.outputs {
                 module.gains[row] = AdapterParameters.gain(magnitude: magnitudes[row], norm: norms[row])
                 norms[row] = norms[row] > 0 ? 1 / norms[row] : 0

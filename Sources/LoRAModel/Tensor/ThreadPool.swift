@@ -96,11 +96,6 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
-    /// The same with all threads of `pool`, or the calling one alone.
-    static func share(_ count: Int, by pool: ThreadPool?, _ body: (_ range: Range<Int>, _ thread: Int) -> Void) {
-        if let pool { pool.forEachRange(of: count, body) } else { body(0..<count, 0) }
-    }
-
     /// The part of `count` items that `forEachRange` gives to `thread`.
     func range(of count: Int, multiple: Int = 1, thread: Int) -> Range<Int> {
         let blocks = (count + multiple - 1) / multiple
@@ -119,6 +114,11 @@ public final class ThreadPool: @unchecked Sendable {
                 body(task, thread)
             }
         }
+    }
+
+    /// The same with the threads of `pool`, or the calling one alone.
+    static func forEachTask(_ count: Int, by pool: ThreadPool?, _ body: (_ task: Int) -> Void) {
+        if let pool { pool.forEachTask(count) { task, _ in body(task) } } else { (0..<count).forEach(body) }
     }
 
     /// Shares T rows between the threads, which take theirs in chunks of about `rowChunk`: few enough that what a chunk

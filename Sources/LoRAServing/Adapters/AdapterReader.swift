@@ -117,13 +117,3 @@ struct AdapterReader: Sendable {
         return (description, layout)
     }
 }
-
-extension AdapterParameters {
-    /// Whether no value is infinite or not a number.
-    fileprivate var isFinite: Bool {
-        // Without an early end the compiler uses vectors.
-        var worst: UInt32 = 0
-        for index in 0..<layout.parameterCount { worst = max(worst, values[index].bitPattern & 0x7F80_0000) }
-        return worst < 0x7F80_0000
-    }
-}
